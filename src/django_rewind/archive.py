@@ -1,0 +1,39 @@
+"""The tables beside that of stored migrations. Imported late: few runs need them."""
+
+from __future__ import annotations
+
+from django.apps.registry import Apps
+from django.db import models
+
+from .models import StoredCode
+
+
+class EarlierMigrationCode(StoredCode):
+    """Code that was stored before the same name was applied with other code.
+
+    Outside the app registry, as the model of django_migrations is.
+    """
+
+    # Copied from MigrationCode, so not auto_now_add.
+    stored_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        apps = Apps()
+        app_label = "django_rewind"
+        db_table = "django_migrations_code_earlier"
+        ordering = ["app_label", "migration_name", "stored_at"]
+
+
+class NeededCode(models.Model):
+    """Code that stored migrations need: a text once, however many of them need it."""
+
+    digest = models.CharField("SHA-256 of the source", max_length=64, primary_key=True)
+    source_code = models.TextField()
+
+    class Meta:
+        apps = Apps()
+        app_label = "django_rewind"
+        db_table = "django_migrations_code_needed"
+
+    def __str__(self) -> str:
+        return self.digest

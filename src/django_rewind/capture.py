@@ -1,0 +1,162 @@
+"""What is stored for a migration: its text, and what tells where it came from."""
+
+from __future__ import annotations
+
+import ast
+import json
+import platform
+import re
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import django
+from django.apps import apps
+from django.conf import global_settings, settings
+
+from . import closure, conf, signing, source
+from .closure import Closure
+from .exceptions import SourceUnavailable
+from .models import Key, MigrationCode
+from .source import UNPARSABLE
+from .standins import SETTINGS
+
+SETTING = re.compile(r"\bsettings\.([A-Z][A-Z0-9_]+)\b")
+
+# The packages in a RECORD, which has a line for each file.
+TOP_LEVEL = re.compile(r"^([^/,.]+)/__init__\.py,", re.MULTILINE)
+
+
+def capture(
+    app_label: str, migration_name: str, captured: str, *, faked: bool = False
+) -> MigrationCode:
+    """The row to store for a migration on disk, signed and not yet saved.
+
+    A migration without source becomes a row with a gap, which says why.
+    """
+    module = _module_that_ran(app_label, migration_name)
+    code = MigrationCode(
+        app_label=app_label,
+        migration_name=migration_name,
+        captured=captured,
+        faked=faked,
+        module_name=module or "",
+        replaces=json.dumps(_replaces(module, migration_name)),
+        django_version=django.get_version(),
+        python_version=platform.python_version(),
+        distribution=_distribution_of_app(app_label),
+    )
+    try:
+        if module is None:
+            raise SourceUnavailable(f"app '{app_label}' has no migrations module")
+        set_source(code, source.read(module))
+        dependencies = source.dependencies(module, app_label)
+        code.dependencies = "" if dependencies is None else json.dumps(dependencies)
+        needed = closure.trace(module, code.source_code, conf.closure_limit())
+        made = _settings_made([code.source_code, *needed.texts.values()])
+        if made:
+            needed = needed._replace(texts={**needed.texts, SETTINGS: made})
+        set_needed(code, needed)
+    except SourceUnavailable as error:
+        if isinstance(error.__cause__, OSError):
+            # There is a source, or was a moment ago: a failure, not a gap.
+            raise
+        set_source(code, "")
+        code.gap = str(error)[:255]
+    signing.sign(code)
+    return code
+
+
+def _replaces(module: str | None, migration_name: str) -> list[Key]:
+    if module is None or not module.endswith(f".{migration_name}"):
+        # The code of a squashed migration, stored for a name that it replaces.
+        return []
+    return source.replaces(module)
+
+
+def set_source(code: MigrationCode, text: str) -> None:
+    code.source_code = text
+    code.size = len(text.encode())
+    code.digest = source.digest(text)
+
+
+def _settings_made(texts: Iterable[str]) -> str:
+    """The settings that are read, and that neither Django nor the project has.
+
+    Packages add such defaults when they are imported. What the project itself sets
+    may be secret, and other branches have it too.
+    """
+    read = {name for text in texts for name in SETTING.findall(text)}
+    made = {
+        name: getattr(settings, name)
+        for name in sorted(read)
+        if hasattr(settings, name)
+        and not hasattr(global_settings, name)
+        and not settings.is_overridden(name)  # type: ignore[misc]
+    }
+    lines = [f"{n} = {value!r}\n" for n, value in made.items() if _is_literal(value)]
+    return "".join(lines)
+
+
+def _is_literal(value: object) -> bool:
+    try:
+        return bool(ast.literal_eval(repr(value)) == value)
+    except UNPARSABLE:
+        return False
+
+
+def set_needed(code: MigrationCode, needed: Closure) -> None:
+    code.needed = needed.texts
+    digests = {name: source.digest(text) for name, text in needed.texts.items()}
+    code.closure = json.dumps(digests)
+    code.closure_gaps = json.dumps(needed.gaps)
+
+
+def _module_that_ran(app_label: str, migration_name: str) -> str | None:
+    """The module of a migration, or of the squash that stands for it.
+
+    Applying a squashed migration also records each name that it replaces; where
+    their files are deleted, what ran for them is the squashed migration.
+    """
+    module = source.module_name(app_label, migration_name)
+    if module is None or source.find(module) is not None:
+        return module
+    for candidate in source.Disk()[app_label]:
+        squash = source.module_name(app_label, candidate)
+        if squash and (app_label, migration_name) in source.replaces(squash):
+            return squash
+    return module
+
+
+@cache
+def _distribution_of_app(app_label: str) -> str:
+    try:
+        package = apps.get_app_config(app_label).name.partition(".")[0]
+    except LookupError:
+        return ""
+    distribution = _distributions().get(package)
+    if distribution is None:
+        return ""
+    return f"{distribution.metadata['Name']} {distribution.version}"
+
+
+@cache
+def _distributions() -> dict[str, Any]:
+    """Top-level package → the distribution that installed it.
+
+    packages_distributions() of importlib.metadata needs Python 3.10 and parses
+    every RECORD line by line, which would cost more than all captures together.
+    """
+    # Imported late: it is slow, and only needed where something is stored.
+    from importlib.metadata import distributions
+
+    found = {}
+    for distribution in distributions():
+        top_level = distribution.read_text("top_level.txt")
+        packages = (
+            top_level.split()
+            if top_level
+            else TOP_LEVEL.findall(distribution.read_text("RECORD") or "")
+        )
+        found.update(dict.fromkeys(packages, distribution))
+    return found

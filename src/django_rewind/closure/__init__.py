@@ -1,0 +1,184 @@
+"""Which code of the project and of other packages a migration needs."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib.machinery import ModuleSpec
+from typing import NamedTuple
+
+from . import datafiles
+from .outside import is_outside
+from .tracer import PACKAGE, Lack, TooMuch, Tracer
+
+__all__ = ["Closure", "Tracer", "sort_out", "trace"]
+
+# What else than an import statement leads to code or files outside.
+MENTIONS = re.compile(
+    "__file__|__import__|import_module|import_string|get_data|resources"
+)
+IMPORTS = re.compile(r"\bfrom\s+([\w.]+)\s+import\b|\bimport\s+([\w.,\s]+)")
+
+
+Read = Callable[[str], "str | None"]
+
+
+class Closure(NamedTuple):
+    texts: dict[str, str]
+    gaps: list[str]
+
+
+def trace(module: str, text: str, limit: int) -> Closure:
+    """What a migration needs outside Django and the standard library.
+
+    Keys with a slash are data files, relative to the directory that holds their
+    top-level package. The others are modules, cut to what is used of them, and
+    "a.b.__init__", which says that a.b is a package. The limit is in bytes.
+    Imports nothing and never raises.
+    """
+    if not needs_more(text):
+        return Closure({}, [])
+    try:
+        try:
+            return _trace(module, text, limit, read)
+        except TooMuch:
+            return _trace_near(module, text, limit)
+    except Exception as error:
+        fact = f"what it needs cannot be told: {type(error).__name__}: {error}"
+        return Closure({}, [fact])
+
+
+def _trace_near(module: str, text: str, limit: int) -> Closure:
+    """Of its own package and of those that it names: others are most often there."""
+    near = {name.partition(".")[0] for name in [module, *_imported_in(text)]}
+
+    def read_near(name: str) -> str | None:
+        return read(name) if name.partition(".")[0] in near else None
+
+    size = f"more than {limit / 1000:g} kB"
+    try:
+        texts, _ = _trace(module, text, limit, read_near)
+    except TooMuch:
+        return Closure({}, [f"the code that it needs has {size}"])
+    return Closure(texts, [f"the code that it needs indirectly has {size}"])
+
+
+def needs_more(text: str) -> bool:
+    """Whether a migration may need more than Django and the standard library.
+
+    Fast for those that makemigrations writes; errs on the side of yes.
+    """
+    lines = [line for line in text.splitlines() if "import" in line]
+    return MENTIONS.search(text) is not None or any(
+        line.rstrip().endswith("\\") or any(map(_leads_outside, _imported_in(line)))
+        for line in lines
+    )
+
+
+def _imported_in(line: str) -> Iterator[str]:
+    for match in IMPORTS.finditer(line):
+        for part in (match.group(1) or match.group(2)).split(","):
+            yield part.strip().partition(" ")[0]
+
+
+def _leads_outside(name: str) -> bool:
+    return name.startswith(".") or is_outside(name)
+
+
+def _trace(module: str, text: str, limit: int, read: Read) -> Closure:
+    tracer = Tracer(read, limit)
+    tracer.follow(module, text)
+    texts = tracer.texts()
+    gaps = [_describe(lack, module) for lack in tracer.lacks]
+    unreadable: dict[str, list[str]] = {}
+    for name, usages in tracer.usages():
+        for key, path in datafiles.named_by(name, usages, find):
+            if path.stat().st_size > limit:
+                raise TooMuch
+            try:
+                texts[key] = path.read_bytes().decode()
+            except UnicodeDecodeError:
+                unreadable.setdefault(key.rpartition("/")[0], []).append(key)
+    for folder, keys in unreadable.items():
+        one = f"the data file {keys[0]} is not text"
+        many = f"{len(set(keys))} data files in {folder} are not text"
+        gaps.append(one if len(set(keys)) == 1 else many)
+    if sum(len(text.encode()) for text in texts.values()) > limit:
+        raise TooMuch
+    return Closure(dict(sorted(texts.items())), list(dict.fromkeys(gaps)))
+
+
+def sort_out(
+    texts: Mapping[str, str],
+) -> tuple[dict[str, str], frozenset[str], dict[str, str]]:
+    """Texts of modules, for a Tracer too; which of them are packages; data files."""
+    files = {key: text for key, text in texts.items() if "/" in key}
+    modules = {key: text for key, text in texts.items() if "/" not in key}
+    parents = {parent for key in modules for parent in _parents(key)}
+    return modules, frozenset(parents.intersection(modules)), files
+
+
+def read(module: str) -> str | None:
+    """The text of a module, found without importing anything, None if it has none."""
+    if module.endswith(PACKAGE):
+        spec = find(module[: -len(PACKAGE)])
+        is_package = spec is not None and spec.submodule_search_locations is not None
+        return "" if is_package else None
+    spec = find(module)
+    if spec is None:
+        return None
+    if spec.origin is None and spec.submodule_search_locations is not None:
+        # A folder without __init__.py.
+        return ""
+    get_source = getattr(spec.loader, "get_source", lambda name: None)
+    try:
+        text = get_source(module)
+    except (OSError, ImportError, SyntaxError, ValueError):
+        return None
+    return None if text is None else str(text)
+
+
+def find(module: str) -> ModuleSpec | None:
+    """Where a module comes from. Unlike source.find(), imports no parents.
+
+    What has not been imported by now may fail, or do anything, when it is.
+    """
+    imported = getattr(sys.modules.get(module), "__spec__", None)
+    if isinstance(imported, ModuleSpec):
+        return imported
+    above, _, name = module.rpartition(".")
+    parent = find(above) if above else None
+    path = parent.submodule_search_locations if parent is not None else None
+    if not name or (above and path is None):
+        return None
+    for finder in sys.meta_path:
+        spec = finder.find_spec(module, path)
+        if spec is not None:
+            return spec
+    return None
+
+
+def _parents(module: str) -> Iterator[str]:
+    while "." in module:
+        module = module.rpartition(".")[0]
+        yield module
+
+
+def _describe(lack: Lack, root: str) -> str:
+    if lack.fact == "imports the unknown":
+        who = "it" if lack.module == root else lack.module
+        return f"{who} imports a module whose name is not a constant"
+    if lack.fact == "not Python":
+        return f"{lack.module} cannot be parsed"
+    name = f"{lack.module}.{lack.name}".rstrip(".")
+    if lack.fact == "a model":
+        return f"{name} is a model class"
+    if find(name) is not None:
+        return f"{name} has no source"
+    if not lack.name:
+        return f"the module {name} cannot be found"
+    imported = getattr(sys.modules.get(lack.module), "__dict__", {})
+    return f"{name} " + (
+        "is made at run time" if lack.name in imported else "cannot be found"
+    )

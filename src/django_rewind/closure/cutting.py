@@ -1,0 +1,270 @@
+"""A module's text, cut into the statements of its top level."""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+from .bindings import FUNCTIONS, Bindings, Context, Reference, bindings, own_nodes
+from .usage import Usage
+
+# As Python splits lines; str.splitlines() would also split at form feeds.
+LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+PARTS = (ast.Attribute, ast.Subscript)
+BLANK = " \t\f\r\n"
+
+
+class Alias(NamedTuple):
+    """One `b as c` of `from a import b as c`."""
+
+    node: ast.alias
+    reference: Reference
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.node.name, self.node.asname or ""
+
+    def serves(self, path: tuple[str, ...]) -> bool:
+        """Whether a path needs it: `import a.b` and `import a.c` both bind a."""
+        if self.node.asname or self.reference.path:
+            return path[0] == (self.node.asname or self.node.name)
+        name = tuple(self.node.name.split("."))
+        return all(one == other for one, other in zip(name, path))
+
+
+class Piece:
+    """One statement of the top level: its exact text, and what it does."""
+
+    def __init__(self, text: str, node: ast.stmt, context: Context) -> None:
+        self.text = text
+        self.binds: Bindings = bindings([node], context)
+        self.changes = frozenset(_changed_by_assignment(node))
+        self.calls = frozenset(_changed_by_call(node))
+        self.is_function = isinstance(node, FUNCTIONS)
+        self.is_block = self.is_function or isinstance(node, ast.ClassDef)
+        self.is_future = isinstance(node, ast.ImportFrom) and (
+            node.module == "__future__"
+        )
+        self.is_import = isinstance(node, (ast.Import, ast.ImportFrom))
+        self._context = context
+        self._import = node if isinstance(node, (ast.Import, ast.ImportFrom)) else None
+
+    @cached_property
+    def usage(self) -> Usage:
+        """Parsed again when it is needed: few pieces are, and trees are large."""
+        usage = Usage(self._context)
+        for node in parse(self.text).body:
+            usage.visit(node)
+        return usage
+
+    @cached_property
+    def aliases(self) -> list[Alias]:
+        """Of an import: its parts, which are kept one by one."""
+        if self._import is None or self.is_future:
+            return []
+        found = []
+        for alias in self._import.names:
+            if isinstance(self._import, ast.Import):
+                found.append(Alias(alias, Reference(alias.name)))
+            elif alias.name != "*":
+                module = self._context.resolve(self._import)
+                found.append(Alias(alias, Reference(module, (alias.name,))))
+        return found
+
+    @cached_property
+    def star(self) -> str:
+        """The module of which it imports everything."""
+        node = self._import
+        if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+            return self._context.resolve(node)
+        return ""
+
+    def with_aliases(self, keys: Iterable[tuple[str, str]]) -> str:
+        """The import, of these only. A star import becomes one of names."""
+        kept = set(keys)
+        assert self._import is not None  # noqa: S101
+        names = [alias.node for alias in self.aliases if alias.key in kept]
+        if self.star:
+            names = [ast.alias(name, asname or None) for name, asname in sorted(kept)]
+        elif len(names) == len(self.aliases):
+            return self.text
+        if isinstance(self._import, ast.Import):
+            return ast.unparse(ast.Import(names)) + "\n"
+        node = ast.ImportFrom(self._import.module, names, self._import.level)
+        return ast.unparse(node) + "\n"
+
+
+class Module:
+    """The pieces of one module's text, by what they bind and change."""
+
+    def __init__(self, name: str, package: str, text: str) -> None:
+        text = text.lstrip("\ufeff")
+        tree = parse(text)
+        self.name = name
+        self.package = package
+        context = Context(
+            name,
+            package,
+            constants=dict(_constants(tree.body)),
+            annotations_run=not _postpones_annotations(tree.body),
+            walrus=":=" in text,
+        )
+        self.pieces = [
+            Piece(part, node, context) for node, part in _parts(text, tree.body)
+        ]
+        self.binders: dict[str, list[int]] = {}
+        for index, piece in enumerate(self.pieces):
+            for bound in piece.binds:
+                self.binders.setdefault(bound, []).append(index)
+        self.stars = [i for i, piece in enumerate(self.pieces) if piece.star]
+        self.changers: dict[str, list[int]] = {}
+        for index, piece in enumerate(self.pieces):
+            for changed in piece.changes | piece.calls:
+                if self._is_own(changed, called=changed not in piece.changes):
+                    self.changers.setdefault(changed, []).append(index)
+        self.exports = self._exports()
+
+    def _is_own(self, name: str, *, called: bool) -> bool:
+        """Whether it is bound here. What is imported is not this module's to change.
+
+        Calling what a function has as an attribute seldom changes the function.
+        """
+        pieces = [self.pieces[i] for i in self.binders.get(name, ())]
+        return (
+            bool(pieces)
+            and not any(piece.binds[name] for piece in pieces)
+            and not (called and all(piece.is_function for piece in pieces))
+        )
+
+    def _exports(self) -> set[str] | None:
+        """The names in __all__, None if it has none."""
+        indexes = self.binders.get("__all__")
+        if indexes is None:
+            return None
+        names: set[str] = set()
+        for index in {*indexes, *self.changers.get("__all__", ())}:
+            for node in ast.walk(parse(self.pieces[index].text)):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    names.add(node.value)
+                elif isinstance(node, ast.Name) and node.id != "__all__":
+                    # Made of something else: at most what would be public anyway.
+                    names.update(self.public)
+        return names
+
+    @cached_property
+    def public(self) -> list[str]:
+        return [name for name in self.binders if not name.startswith("_")]
+
+
+@lru_cache(maxsize=512)
+def module(name: str, package: str, text: str) -> Module:
+    """Kept for the next migration that needs the same text."""
+    return Module(name, package, text)
+
+
+def parse(text: str) -> ast.Module:
+    with warnings.catch_warnings():
+        # Python warned of this text when it was imported.
+        warnings.simplefilter("ignore")
+        return ast.parse(text)
+
+
+def join(pieces: Iterable[tuple[Piece, str]]) -> str:
+    text = ""
+    before = None
+    for piece, part in pieces:
+        if before is not None and (piece.is_block or before.is_block):
+            text += "\n\n"
+        elif before is not None and before.is_import and not piece.is_import:
+            text += "\n"
+        text += part
+        before = piece
+    return text
+
+
+def _parts(text: str, body: list[ast.stmt]) -> Iterator[tuple[ast.stmt, str]]:
+    lines = LINES.findall(text)
+    end_before = 0
+    for node in body:
+        assert node.end_lineno is not None  # noqa: S101
+        assert node.end_col_offset is not None  # noqa: S101
+        start, last = node.lineno, lines[node.end_lineno - 1]
+        head = _before(lines[start - 1], node.col_offset)
+        tail = last[len(_before(last, node.end_col_offset)) :]
+        if getattr(node, "decorator_list", None):
+            start, head = _decorated_from(lines, start, end_before), ""
+        if not head.strip(BLANK):
+            while start - 1 > end_before and _is_comment(lines[start - 2]):
+                start -= 1
+            head = ""
+        part = "".join(lines[start - 1 : node.end_lineno])[len(head) :]
+        if tail.strip(BLANK) and not _is_comment(tail):
+            # Another statement, or a line that goes on.
+            part = part[: -len(tail)]
+        yield node, part if part.endswith(("\n", "\r")) else part + "\n"
+        end_before = node.end_lineno
+
+
+def _decorated_from(lines: list[str], line: int, end_before: int) -> int:
+    """The line of the first @, above the line of def or class."""
+    first = line
+    while line - 1 > end_before:
+        line -= 1
+        if lines[line - 1].lstrip(BLANK).startswith("@"):
+            first = line
+    return first
+
+
+def _is_comment(line: str) -> bool:
+    return line.lstrip(BLANK).startswith("#")
+
+
+def _before(line: str, offset: int) -> str:
+    """The part of a line before an offset of ast, which counts bytes."""
+    return line.encode()[:offset].decode()
+
+
+def _constants(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
+    for node in body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            for target in node.targets:
+                if isinstance(target, ast.Name) and isinstance(node.value.value, str):
+                    yield target.id, node.value.value
+
+
+def _postpones_annotations(body: list[ast.stmt]) -> bool:
+    return any(
+        isinstance(node, ast.ImportFrom)
+        and node.module == "__future__"
+        and any(alias.name == "annotations" for alias in node.names)
+        for node in body
+    )
+
+
+def _changed_by_assignment(statement: ast.stmt) -> Iterator[str]:
+    """fn.attribute = …, registry["x"] = …, del registry["x"]."""
+    for node in own_nodes([statement], walrus=False):
+        if isinstance(node, PARTS) and not isinstance(node.ctx, ast.Load):
+            yield _root(node)
+
+
+def _changed_by_call(statement: ast.stmt) -> Iterator[str]:
+    """registry.append(…), as a statement."""
+    for node in own_nodes([statement], walrus=False):
+        call = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+            yield _root(call.func)
+
+
+def _root(node: ast.expr) -> str:
+    while True:
+        if isinstance(node, PARTS):
+            node = node.value
+        elif isinstance(node, ast.Call):
+            node = node.func
+        else:
+            return node.id if isinstance(node, ast.Name) else ""

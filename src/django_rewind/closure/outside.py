@@ -1,0 +1,41 @@
+"""What may be gone on another branch: all but Django and the standard library."""
+
+from __future__ import annotations
+
+import pkgutil
+import sys
+import sysconfig
+from functools import cache
+
+# Always there, or a dependency of whatever is stored: never stored itself.
+PRESENT = frozenset({"django", "django_rewind"})
+
+
+def is_outside(module: str) -> bool:
+    """Whether it is neither Django, nor this package, nor the standard library."""
+    top = module.partition(".")[0]
+    return bool(top) and top not in PRESENT and not _is_standard(top)
+
+
+def _is_standard(top: str) -> bool:
+    if top not in _standard_library():
+        return False
+    # A project's own package may be named like one: its folder comes first.
+    file = getattr(sys.modules.get(top), "__file__", None)
+    return not file or _is_of_python(file)
+
+
+@cache
+def _is_of_python(file: str) -> bool:
+    paths = sysconfig.get_paths()
+    inside = (paths["stdlib"], paths["platstdlib"])
+    return file.startswith(inside) and "site-packages" not in file
+
+
+@cache
+def _standard_library() -> frozenset[str]:
+    if sys.version_info >= (3, 10):
+        return sys.stdlib_module_names
+    folder = sysconfig.get_path("stdlib")
+    listed = pkgutil.iter_modules([folder, f"{folder}/lib-dynload"])
+    return frozenset({*sys.builtin_module_names, *(name for _, name, _ in listed)})

@@ -1,0 +1,374 @@
+"""What a piece of Python uses outside itself, told from its syntax tree alone."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Union
+
+from .bindings import (
+    Bindings,
+    Context,
+    Reference,
+    argument_of,
+    bindings,
+    is_dynamic_import,
+    last_name,
+    never_runs,
+)
+from .outside import is_outside
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
+
+# Of importlib.resources and pkgutil: the first argument is a package.
+READERS = frozenset(
+    {"files", "get_data", "open_binary", "open_text", "read_binary", "read_text"}
+)
+JOINERS = frozenset({"join", "joinpath", "Path", "open", "with_name"})
+ABSENCES = frozenset(
+    {
+        "AttributeError",
+        "BaseException",
+        "Exception",
+        "ImportError",
+        "ModuleNotFoundError",
+    }
+)
+
+Function = Union[ast.FunctionDef, ast.AsyncFunctionDef]
+Comprehension = Union[ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp]
+
+
+class Usage(ast.NodeVisitor):
+    """Collects what the statements of one piece use."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.references: dict[Reference, None] = {}
+        # Modules of which a star import takes everything.
+        self.stars: dict[str, None] = {}
+        self.words: set[str] = set()
+        # Possible paths of data files → whether it can only be a path.
+        self.paths: dict[str, bool] = {}
+        self.folders: set[str] = set()
+        self.anchors: dict[str, None] = {}
+        self.uses_file = False
+        self.imports_the_unknown = False
+        # Innermost last: whether it is a class, and what it binds.
+        self._scopes: list[tuple[bool, Bindings]] = []
+        self._optional = 0
+
+    # Names
+
+    def visit_Name(self, node: ast.Name) -> None:
+        self.words.add(node.id)
+        if node.id == "__file__":
+            self.uses_file = True
+        elif isinstance(node.ctx, ast.Load):
+            self._use(node.id, ())
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        self._visit_chain(node)
+
+    def visit_Global(self, node: ast.Global) -> None:
+        for name in node.names:
+            self._add(Reference(self.context.module, (name,)))
+
+    def _visit_chain(self, node: ast.expr) -> None:
+        path: list[str] = []
+        root = node
+        while True:
+            if isinstance(root, ast.Attribute):
+                path.insert(0, root.attr)
+                root = root.value
+            elif _is_getattr(root):
+                for argument in root.args[2:]:
+                    self.visit(argument)
+                path.insert(0, root.args[1].value)  # type: ignore[attr-defined]
+                root = root.args[0]
+            else:
+                break
+        self.words.update(path)
+        target = self.context.dynamic_import(root)
+        if isinstance(root, ast.Name):
+            self.words.add(root.id)
+            self.uses_file = self.uses_file or root.id == "__file__"
+            self._use(root.id, tuple(path))
+        elif target is not None and isinstance(root, ast.Call):
+            self._visit_import(root)
+            self._add(target.then(tuple(path)))
+        else:
+            self.visit(root)
+
+    def _use(self, name: str, path: tuple[str, ...]) -> None:
+        for is_class, names in reversed(self._scopes):
+            if name not in names:
+                continue
+            for reference in names[name]:
+                self._add(reference.then(path))
+            # Functions in a class do not see its names, and outside of them a name
+            # may be read before it is bound.
+            if not is_class:
+                return
+        self._add(Reference(self.context.module, (name, *path)))
+
+    def _add(self, reference: Reference) -> None:
+        if reference.module == self.context.module or is_outside(reference.module):
+            optional = reference.optional or self._optional > 0
+            self.references[reference._replace(optional=optional)] = None
+
+    # Imports
+
+    def visit_Import(self, node: ast.Import) -> None:
+        for alias in node.names:
+            self._add(Reference(alias.name, imported=True))
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        module = self.context.resolve(node)
+        for alias in node.names:
+            if alias.name != "*":
+                self._add(Reference(module, (alias.name,), imported=True))
+            elif is_outside(module):
+                self._add(Reference(module, imported=True))
+                self.stars[module] = None
+
+    def _visit_import(self, node: ast.Call) -> None:
+        """import_module("…"), apart from what is done with what it returns."""
+        target = self.context.dynamic_import(node)
+        if target is None:
+            self.imports_the_unknown = True
+        else:
+            name = self.context.constant(argument_of(node, 0, "name")) or ""
+            module = name if last_name(node.func) == "__import__" else target.module
+            self._add(Reference(module, imported=True))
+        for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
+            self.visit(argument)
+
+    # Calls and assignments
+
+    def visit_Call(self, node: ast.Call) -> None:
+        name = last_name(node.func)
+        if is_dynamic_import(node) or _is_getattr(node):
+            if self.context.dynamic_import(node) or _is_getattr(node):
+                self._visit_chain(node)
+            else:
+                self._visit_import(node)
+            return
+        first = self.context.constant(argument_of(node, 0, "package"))
+        if first and name == "import_string":
+            module, _, attribute = first.rpartition(".")
+            self._add(Reference(module, (attribute,)))
+        elif first and name in READERS and is_outside(first):
+            self.anchors[first] = None
+        elif name in JOINERS:
+            self._add_path(node)
+        self.generic_visit(node)
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        self._visit_value(node.value)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        for target in node.targets:
+            self.visit(target)
+        if all(isinstance(target, ast.Name) for target in node.targets):
+            # What is done with the module is told by the uses of the name.
+            self._visit_value(node.value)
+        else:
+            self.visit(node.value)
+
+    def _visit_value(self, node: ast.expr) -> None:
+        if is_dynamic_import(node):
+            self._visit_import(node)
+        else:
+            self.visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        self.visit(node.target)
+        if self.context.annotations_run and not self._in_function():
+            self.visit(node.annotation)
+        if node.value is not None:
+            self.visit(node.value)
+
+    # Where an absence is foreseen
+
+    def visit_If(self, node: ast.If) -> None:
+        # Code at the top level did run: what is not there was not needed.
+        self._visit_all(
+            node.orelse if never_runs(node) else [node.test, *node.body, *node.orelse],
+            optional=not self._in_function(),
+        )
+
+    def visit_Try(self, node: ast.Try) -> None:
+        at_top = not self._in_function()
+        caught = {name for handler in node.handlers for name in _caught(handler)}
+        self._visit_all(node.body, optional=at_top or bool(caught & ABSENCES))
+        self._visit_all(
+            [*node.handlers, *node.orelse, *node.finalbody], optional=at_top
+        )
+
+    # Its fields are the same; ast has it from Python 3.11 on.
+    visit_TryStar = visit_Try  # type: ignore[assignment]  # noqa: N815
+
+    def visit_With(self, node: ast.With) -> None:
+        suppressed = {
+            last_name(argument)
+            for item in node.items
+            if isinstance(item.context_expr, ast.Call)
+            and last_name(item.context_expr.func) == "suppress"
+            for argument in item.context_expr.args
+        }
+        self._visit_all(node.items, optional=False)
+        self._visit_all(node.body, optional=bool(suppressed & ABSENCES))
+
+    def _visit_all(self, nodes: Iterable[ast.AST], *, optional: bool) -> None:
+        self._optional += optional
+        for node in nodes:
+            self.visit(node)
+        self._optional -= optional
+
+    # Scopes
+
+    def visit_FunctionDef(self, node: Function) -> None:
+        for decorator in node.decorator_list:
+            self.visit(decorator)
+        self._visit_defaults(node.args)
+        if self.context.annotations_run:
+            for argument in _arguments(node.args):
+                if argument.annotation is not None:
+                    self.visit(argument.annotation)
+            if node.returns is not None:
+                self.visit(node.returns)
+        for parameter in getattr(node, "type_params", ()):
+            self.visit(parameter)
+        names = bindings(node.body, self.context)
+        # A foreseen absence outside says nothing about when the function runs.
+        before, self._optional = self._optional, 0
+        self._visit_inside(node.body, {**_parameters(node.args), **names})
+        self._optional = before
+
+    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
+
+    def visit_Lambda(self, node: ast.Lambda) -> None:
+        self._visit_defaults(node.args)
+        self._visit_inside([node.body], _parameters(node.args))
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        parameters = getattr(node, "type_params", ())
+        for outside in [*node.decorator_list, *node.bases, *node.keywords, *parameters]:
+            self.visit(outside)
+        names = bindings(node.body, self.context)
+        self._visit_inside(node.body, names, is_class=True)
+
+    def _visit_comprehension(self, node: Comprehension) -> None:
+        first, *others = node.generators
+        self.visit(first.iter)
+        targets = [generator.target for generator in node.generators]
+        inside = [first.target, *first.ifs, *others]
+        result = (
+            [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+        )
+        self._visit_inside([*inside, *result], bindings(targets, self.context))
+
+    visit_ListComp = visit_SetComp = _visit_comprehension  # noqa: N815
+    visit_DictComp = visit_GeneratorExp = _visit_comprehension  # noqa: N815
+
+    def _visit_defaults(self, arguments: ast.arguments) -> None:
+        for default in [*arguments.defaults, *arguments.kw_defaults]:
+            if default is not None:
+                self.visit(default)
+
+    def _visit_inside(
+        self, nodes: Iterable[ast.AST], names: Bindings, *, is_class: bool = False
+    ) -> None:
+        self._scopes.append((is_class, names))
+        for node in nodes:
+            self.visit(node)
+        self._scopes.pop()
+
+    def _in_function(self) -> bool:
+        return any(not is_class for is_class, _ in self._scopes)
+
+    # Data files
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        if isinstance(node.value, str):
+            if node.value.isidentifier():
+                self.words.add(node.value)
+            self.paths.setdefault(node.value, False)
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
+        self._add_path(node)
+        self.generic_visit(node)
+
+    def visit_BinOp(self, node: ast.BinOp) -> None:
+        if isinstance(node.op, ast.Div):
+            self._add_path(node)
+        self.generic_visit(node)
+
+    def _add_path(self, node: ast.expr) -> None:
+        parts = [part.strip("/") for part in self._parts(node)]
+        if not any(parts):
+            return
+        path = "/".join(part for part in parts if part)
+        self.paths[path] = True
+        if self.context.constant(_last_operand(node)) is None:
+            # A name that is not known, of a file in it.
+            self.folders.add(path)
+
+    def _parts(self, node: ast.expr) -> Iterator[str]:
+        """The constant parts of a path: HERE / "sql" / "x.sql" → sql, x.sql."""
+        text = self.context.constant(node)
+        if text is not None:
+            yield text
+        elif isinstance(node, ast.BinOp):
+            yield from self._parts(node.left)
+            yield from self._parts(node.right)
+        elif isinstance(node, ast.JoinedStr):
+            # What follows a part that is not known cannot be placed.
+            known = [value.value for value in node.values if _is_text(value)]  # type: ignore[attr-defined]
+            yield from known[:1]
+        elif isinstance(node, ast.Call) and last_name(node.func) in JOINERS:
+            if isinstance(node.func, ast.Attribute):
+                yield from self._parts(node.func.value)
+            for argument in node.args:
+                yield from self._parts(argument)
+
+
+def _is_getattr(node: ast.AST) -> TypeGuard[ast.Call]:
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "getattr"
+        and len(node.args) > 1
+        and _is_text(node.args[1])
+    )
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _last_operand(node: ast.expr) -> ast.expr | None:
+    if isinstance(node, ast.BinOp):
+        return node.right
+    if isinstance(node, ast.JoinedStr):
+        # The name may end with something known: f"{HERE}/sql/{name}.sql".
+        return node.values[1] if len(node.values) == 2 else None
+    return node.args[-1] if isinstance(node, ast.Call) and node.args else None
+
+
+def _caught(handler: ast.ExceptHandler) -> list[str]:
+    if handler.type is None:
+        return ["BaseException"]
+    types = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return [last_name(node) for node in types]
+
+
+def _arguments(arguments: ast.arguments) -> list[ast.arg]:
+    named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    return named + [a for a in (arguments.vararg, arguments.kwarg) if a is not None]
+
+
+def _parameters(arguments: ast.arguments) -> Bindings:
+    return {argument.arg: [] for argument in _arguments(arguments)}

@@ -1,0 +1,140 @@
+"""What our management commands share."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection
+from importlib import import_module
+from typing import Any
+
+from django.apps import apps
+from django.core.management import find_commands
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from . import store
+from .exceptions import RewindError
+from .models import Key
+from .terminal import shortened
+
+
+class DatabaseCommand(BaseCommand):
+    """A command about the migrations of one database: [APP] [--database ALIAS]."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "app_label", nargs="?", help="App label of the only app to look at."
+        )
+        parser.add_argument(
+            "--database",
+            default=DEFAULT_DB_ALIAS,
+            help=(
+                "Nominates the database to look at. Defaults to the "
+                f'"{DEFAULT_DB_ALIAS}" database.'
+            ),
+        )
+
+    def add_name(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "migration_name",
+            nargs="?",
+            help="Name of the only migration to look at, or how it begins.",
+        )
+
+    def add_noinput(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--noinput",
+            "--no-input",
+            action="store_false",
+            dest="interactive",
+            help="Asks nothing.",
+        )
+
+    def add_format(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--format",
+            choices=("text", "json"),
+            default="text",
+            help="Output format. Defaults to text.",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        alias = options["database"]
+        if alias not in connections:
+            raise CommandError(
+                f"There is no database '{alias}' in DATABASES. "
+                f"Choose from: {', '.join(connections)}."
+            )
+        try:
+            self.run(connections[alias], options)
+        except RewindError as error:
+            raise CommandError(str(error)) from error
+
+    def run(self, connection: BaseDatabaseWrapper, options: dict[str, Any]) -> None:
+        raise NotImplementedError("subclasses of DatabaseCommand must provide run()")
+
+
+def as_json(found: Any) -> str:
+    # SQLite keeps bytes in columns for text.
+    return json.dumps(found, indent=2, default=repr)
+
+
+def check_app_label(app_label: str | None, known: Collection[Key]) -> None:
+    """Raise CommandError unless the app is installed or the database knows it."""
+    if app_label is None or app_label in apps.app_configs:
+        return
+    if app_label not in {label for label, _ in known}:
+        raise CommandError(
+            f"No installed app with label '{app_label}', and the database knows no "
+            "migration of one."
+        )
+
+
+def stored_keys(
+    connection: BaseDatabaseWrapper, app_label: str | None, name: str | None = None
+) -> list[Key]:
+    """The stored migrations that [APP [NAME]] chooses.
+
+    As in Django, a prefix that fits one name is enough. Raises CommandError if there
+    is no such app or migration.
+    """
+    with store.reading(connection):
+        contents = store.contents(connection)
+        store.add_unrecorded(connection, contents)
+    check_app_label(app_label, [*contents.recorded, *contents.stored])
+    keys = [key for key in contents.stored if app_label in (None, key[0])]
+    if name is None:
+        return keys
+    # As text, since SQLite keeps bytes in a column for text.
+    names = {str(key[1]): key for key in keys}
+    chosen = [name] if name in names else [n for n in names if n.startswith(name)]
+    if not chosen:
+        raise CommandError(
+            f"No stored migration of app '{app_label}' matches '{name}'. Stored: "
+            f"{shortened(', '.join(sorted(names))) or 'none'}."
+        )
+    if len(chosen) > 1:
+        raise CommandError(
+            f"More than one migration matches '{name}' in app '{app_label}': "
+            f"{shortened(', '.join(sorted(chosen)))}. Please be more specific."
+        )
+    return [names[chosen[0]]]
+
+
+def next_command(name: str) -> type[BaseCommand]:
+    """The Command of that name in the next app that has one, else Django's.
+
+    So that a package that extends it too goes on working.
+    """
+    labels = list(apps.app_configs)
+    for label in labels[labels.index("django_rewind") + 1 :]:
+        config = apps.get_app_config(label)
+        if name in find_commands(os.path.join(config.path, "management")):
+            module = f"{config.name}.management.commands.{name}"
+            break
+    else:
+        module = f"django.core.management.commands.{name}"
+    command: type[BaseCommand] = import_module(module).Command
+    return command

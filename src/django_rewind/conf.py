@@ -1,0 +1,35 @@
+"""The settings, one function each, read whenever they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.conf import settings
+
+
+def is_enabled() -> bool:
+    """DJANGO_REWIND_ENABLED: False leaves Django untouched."""
+    return bool(getattr(settings, "DJANGO_REWIND_ENABLED", True))
+
+
+def excluded_apps() -> frozenset[str]:
+    """DJANGO_REWIND_EXCLUDE_APPS: labels of the apps that are not stored."""
+    return frozenset(getattr(settings, "DJANGO_REWIND_EXCLUDE_APPS", ()))
+
+
+def closure_limit() -> int:
+    """DJANGO_REWIND_CLOSURE_LIMIT: bytes of other code stored with one migration."""
+    return int(getattr(settings, "DJANGO_REWIND_CLOSURE_LIMIT", 512 * 1024))
+
+
+def signing_keys() -> Sequence[str | bytes]:
+    """The key that signs, then those that are still accepted.
+
+    DJANGO_REWIND_SIGNING_KEY and its _FALLBACKS stand alone where they are set:
+    whoever knows SECRET_KEY then cannot sign.
+    """
+    own_key = getattr(settings, "DJANGO_REWIND_SIGNING_KEY", None)
+    if own_key:
+        return [own_key, *getattr(settings, "DJANGO_REWIND_SIGNING_KEY_FALLBACKS", ())]
+    # Django 3.2 and 4.0 have no SECRET_KEY_FALLBACKS of their own.
+    return [settings.SECRET_KEY, *getattr(settings, "SECRET_KEY_FALLBACKS", ())]

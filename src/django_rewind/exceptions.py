@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .terminal import on_one_line
+
+
+class Problem(NamedTuple):
+    """What keeps one migration from being reversed: the fact, then the remedy."""
+
+    app_label: str
+    migration_name: str
+    fact: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return on_one_line(
+            f"{self.app_label}.{self.migration_name}: {self.fact} {self.remedy}"
+        )
+
+
+class RewindError(Exception):
+    """Base of the errors that django-rewind foresees."""
+
+
+class SourceUnavailable(RewindError):
+    """A migration has no text that could be stored."""
+
+
+class TableOutdated(RewindError):
+    """django_migrations_code has the columns of django-rewind 0.1.0."""
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        self.fact = (
+            f"The table django_migrations_code in database '{alias}' was made by an "
+            "older release of django-rewind."
+        )
+        self.remedy = "Run 'manage.py migrate django_rewind' to upgrade it."
+        super().__init__(f"{self.fact} {self.remedy}")
+
+
+class StoreUnreadable(RewindError):
+    """What is stored cannot be read, for example since it is no text."""
+
+    def __init__(
+        self, alias: str, error: Exception, table: str, rows: Sequence[object]
+    ) -> None:
+        self.alias = alias
+        self.fact = (
+            f"What is stored in database '{alias}' cannot be read: "
+            f"{on_one_line(str(error))}"
+        )
+        self.remedy = f"Grant the rights to read and write {table}."
+        if rows:
+            ids = on_one_line(", ".join(map(str, rows)))
+            self.remedy = f"Restore or delete these rows of {table}: {ids}."
+        super().__init__(f"{self.fact} {self.remedy}")
+
+
+class Unreachable(RewindError):
+    """Stored code that must not or cannot be loaded: the fact, then the remedy."""
+
+    def __init__(self, fact: str, remedy: str) -> None:
+        self.fact = fact
+        self.remedy = remedy
+        super().__init__(f"{fact} {remedy}")
+
+
+class NotTrusted(Unreachable):
+    """Stored code that is not what this project signed."""
+
+
+class Refused(RewindError):
+    """A rollback that was refused before its first statement."""
+
+    def __init__(self, goal: str, problems: list[Problem]) -> None:
+        self.goal = goal
+        self.problems = problems
+        super().__init__(goal, problems)
+
+    def __str__(self) -> str:
+        lines = "\n".join(f"  {problem}" for problem in self.problems)
+        return f"Cannot {on_one_line(self.goal)}. Nothing was changed.\n{lines}"

@@ -1,0 +1,234 @@
+"""The stored migrations that a rollback may need, loaded, or why they cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from enum import Enum
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations import Migration
+from django.db.migrations.loader import MigrationLoader
+
+from . import importer, planning, signing, source, store
+from .exceptions import NotTrusted, Problem, Unreachable
+from .history import StoredHistory
+from .models import Key, MigrationCode
+from .status import File, Status
+from .terminal import on_one_line
+
+NEVER_STORED = Unreachable(
+    "it is recorded, but its code was never stored and its file is missing.",
+    "Check out the code that has its file and run 'manage.py migrate' there, which "
+    "stores it. Or undo it by hand and go back with --fake.",
+)
+
+
+class Edited(Enum):
+    """Which code of edited migrations to reverse, if it is not for us to choose."""
+
+    FROM_FILE = "--from-file"
+    FROM_STORED = "--from-stored"
+
+
+class Stub(Migration):
+    """Stands for a ghost of which only the record goes. Its name is not verified."""
+
+    def __str__(self) -> str:
+        return on_one_line(super().__str__())
+
+
+class Ghosts:
+    """Also holds edited migrations, as they were applied, unless their files count.
+
+    With `fake`, nothing is loaded: a migration that is only unrecorded needs none
+    of its code.
+    """
+
+    def __init__(
+        self,
+        connection: BaseDatabaseWrapper,
+        statuses: dict[Key, Status],
+        files: MigrationLoader,
+        *,
+        fake: bool = False,
+        edited: Edited | None = None,
+    ) -> None:
+        self.alias = connection.alias
+        self.statuses = statuses
+        self.files = files
+        self.edited = edited
+        self.recorded = [key for key, answer in statuses.items() if answer.recorded]
+        self.loaded: dict[Key, Migration] = {}
+        # Names that a squashed migration replaced → that one, whose code ran for them.
+        self.applied_by: dict[Key, Key] = {}
+        self.unreachable: dict[Key, Unreachable] = {}
+        # Of the unreachable; None where nobody knows.
+        self.dependencies: dict[Key, Collection[Key] | None] = {}
+        # Edited, and why it is nevertheless the file that is reversed.
+        self.files_instead: dict[Key, str] = {}
+        from_files = fake or edited is Edited.FROM_FILE
+        wanted = [
+            key
+            for key, answer in statuses.items()
+            if answer.is_ghost or (answer.file is File.EDITED and not from_files)
+        ]
+        codes = store.fetch(connection, wanted)
+        for key in wanted:
+            if fake:
+                self._add_stub(key, codes.get(key))
+            else:
+                self._load(key, codes.get(key))
+        self._drop_those_that_lack_a_dependency()
+        migration: Any
+        for migration in self.loaded.values():
+            migration.run_before = list(filter(self._is_known, migration.run_before))
+            if self._is_uninstalled(migration.app_label):
+                # With its app, Django forgot that it came before any file.
+                migration.run_before = list(
+                    filter(self.has_ghost, migration.run_before)
+                )
+        if not fake and edited is None:
+            self._use_files_that_alone_reverse()
+
+    def _use_files_that_alone_reverse(self) -> None:
+        for key, migration in list(self.loaded.items()):
+            file = self.files.disk_migrations.get(key)
+            if (
+                file is not None
+                and not isinstance(migration, importer.FakedMigration)
+                and any(planning.irreversible_operations(migration.operations))
+                and not any(planning.irreversible_operations(file.operations))
+            ):
+                del self.loaded[key]
+                self.files_instead[key] = "its stored code is irreversible."
+
+    def add_faked(self, connection: BaseDatabaseWrapper, keys: Collection[Key]) -> None:
+        """Those that have their files too: stored code takes part, so as it says."""
+        wanted = [key for key in keys if self._is_file_of_faked(key)]
+        for key, code in store.fetch(connection, wanted).items():
+            try:
+                signing.verify(code)
+                self._add(importer.make_faked(self.files.disk_migrations[key]))
+            except NotTrusted as reason:
+                self._add_unreachable(key, reason, code)
+
+    def _is_file_of_faked(self, key: Key) -> bool:
+        return (
+            key not in self.loaded
+            and key in self.statuses
+            and self.statuses[key].faked
+            and key in self.files.disk_migrations
+        )
+
+    def has_ghost(self, key: Key) -> bool:
+        return key in self.loaded and key not in self.files.disk_migrations
+
+    def let_depend(self, keys: Collection[Key], target: Key) -> None:
+        migration: Any
+        for key in keys:
+            if self.has_ghost(key):
+                migration = self.loaded[key]
+                migration.dependencies = [*migration.dependencies, target]
+
+    def history(self, order: Sequence[Key] = ()) -> StoredHistory:
+        """`order`: the migrations to reverse, in the order of their application."""
+        superseded: dict[Key, list[Key]] = {}
+        for key, answer in self.statuses.items():
+            if answer.superseded_by is not None:
+                # A squash stands for it, or each of its originals does.
+                for other in (answer.superseded_by, *answer.replaces):
+                    superseded.setdefault(other, []).append(key)
+        squashes = {**self.files.replacements, **self.loaded}
+        for key, migration in squashes.items():
+            for original in migration.replaces:
+                # Django 3.2 leaves the record of a squash that it reversed.
+                superseded.setdefault(original, []).append(key)
+        before = dict(zip(order[1:], order))
+        uninstalled = {
+            label for label, _ in self.statuses if self._is_uninstalled(label)
+        }
+        return StoredHistory(
+            self.alias, self.loaded, superseded, before, frozenset(uninstalled)
+        )
+
+    def problem(self, key: Key) -> Problem:
+        reason = self.unreachable[key]
+        return Problem(*key, reason.fact, reason.remedy)
+
+    def _load(self, key: Key, code: MigrationCode | None) -> None:
+        try:
+            if code is None:
+                raise NEVER_STORED
+            migration = importer.load(code)
+            self._add(migration)
+            if migration.name != key[1] and self.statuses[key].is_ghost:
+                self.applied_by[key] = (code.app_label, migration.name)
+        except NotTrusted as reason:
+            self._add_unreachable(key, reason, code)
+        except Unreachable as reason:
+            if self.statuses[key].is_ghost or self.edited is Edited.FROM_STORED:
+                self._add_unreachable(key, reason, code)
+            else:
+                self.files_instead[key] = reason.fact
+
+    def _add(self, migration: Any) -> None:
+        migration.dependencies = [self._in_force(d) for d in migration.dependencies]
+        self.loaded[migration.app_label, migration.name] = migration
+
+    def _add_unreachable(
+        self, key: Key, reason: Unreachable, code: MigrationCode | None
+    ) -> None:
+        self.unreachable[key] = reason
+        self.dependencies[key] = (
+            source.literal_dependencies(code.source_code) if code else None
+        )
+
+    def _add_stub(self, key: Key, code: MigrationCode | None) -> None:
+        migration: Any = Stub(key[1], key[0])
+        known = source.literal_dependencies(code.source_code) if code else None
+        migration.dependencies = list(known or [])
+        if not any(app_label == key[0] for app_label, _ in migration.dependencies):
+            migration.dependencies += self._recorded_before(key)
+        self._add(migration)
+
+    def _recorded_before(self, key: Key) -> list[Key]:
+        before = self.recorded[: self.recorded.index(key)]
+        return [other for other in before if other[0] == key[0]][-1:]
+
+    def _drop_those_that_lack_a_dependency(self) -> None:
+        lost = planning.missing_dependencies(self.loaded, self._is_on_disk)
+        for key, (app_label, name) in lost.items():
+            self.dependencies[key] = self.loaded.pop(key).dependencies
+            self.unreachable[key] = Unreachable(
+                f"it depends on {app_label}.{name}, which cannot be loaded.",
+                importer.RESTORE,
+            )
+
+    def _in_force(self, dependency: Key) -> Key:
+        seen = set()
+        while dependency not in seen:
+            seen.add(dependency)
+            answer = self.statuses.get(dependency)
+            if answer is not None and answer.superseded_by is not None:
+                # A squash may have been squashed again.
+                dependency = answer.superseded_by
+        return dependency
+
+    def _is_known(self, key: Key) -> bool:
+        return key in self.loaded or self._is_on_disk(key)
+
+    def _is_on_disk(self, key: Key) -> bool:
+        app_label, name = key
+        if name in ("__first__", "__latest__"):
+            return app_label in self._apps()
+        return key in self.files.disk_migrations or any(
+            key in squash.replaces for squash in self.files.replacements.values()
+        )
+
+    def _is_uninstalled(self, app_label: str) -> bool:
+        return app_label not in self.files.migrated_apps | self.files.unmigrated_apps
+
+    def _apps(self) -> set[str]:
+        files = self.files
+        return files.migrated_apps | files.unmigrated_apps | {a for a, _ in self.loaded}

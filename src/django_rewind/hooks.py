@@ -1,0 +1,82 @@
+"""The only module that changes Django."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from django.apps import apps
+from django.db.backends.sqlite3.schema import DatabaseSchemaEditor
+from django.db.migrations import executor
+from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.state import AppConfigStub
+from django.db.models.signals import post_migrate
+
+from .backfill import catch_up_after_migrate
+from .loader import SeesGhosts
+from .recorder import StoresCode, noting_fakes, noting_initial_fakes
+from .remake import keeping_what_ghosts_added
+
+_originals: list[tuple[Any, str, Any]] = []
+
+
+def install() -> None:
+    """Let Django store the code of what it applies, and see ghosts in a rollback."""
+    if _originals:
+        return
+    # MigrationExecutor looks these up at each call, so that every executor is
+    # reached, whoever imported it before.
+    _rebind(executor, "MigrationLoader", lambda base: _extend(base, SeesGhosts))
+    _rebind(executor, "MigrationRecorder", lambda base: _extend(base, StoresCode))
+    _rebind(MigrationExecutor, "apply_migration", noting_fakes)
+    _rebind(MigrationExecutor, "detect_soft_applied", noting_initial_fakes)
+    _rebind(DatabaseSchemaEditor, "_remake_table", keeping_what_ghosts_added)
+    post_migrate.connect(catch_up_after_migrate, dispatch_uid="django_rewind")
+
+
+def uninstall() -> None:
+    """Restore what install() found."""
+    while _originals:
+        setattr(*_originals.pop())
+    post_migrate.disconnect(dispatch_uid="django_rewind")
+
+
+@contextmanager
+def knowing_app(app_label: str) -> Iterator[None]:
+    """Let Django's migrate take the label of an app that is not installed.
+
+    It looks it up for no other reason than to validate it. Loaders and signals have
+    the registry itself, and go on without the app.
+    """
+    module: Any = import_module("django.core.management.commands.migrate")
+    before = module.apps
+    module.apps = _AppsAndOne(app_label)
+    try:
+        yield
+    finally:
+        module.apps = before
+
+
+class _AppsAndOne:
+    def __init__(self, app_label: str) -> None:
+        self.app_label = app_label
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(apps, name)
+
+    def get_app_config(self, app_label: str) -> Any:
+        if app_label == self.app_label and app_label not in apps.app_configs:
+            return AppConfigStub(app_label)
+        return apps.get_app_config(app_label)
+
+
+def _rebind(owner: Any, name: str, change: Callable[[Any], Any]) -> None:
+    original = getattr(owner, name)
+    _originals.append((owner, name, original))
+    setattr(owner, name, change(original))
+
+
+def _extend(base: type, extension: type) -> type:
+    return type(base.__name__, (extension, base), {})

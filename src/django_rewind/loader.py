@@ -1,0 +1,91 @@
+"""Django's MigrationLoader, which can also see ghosts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations import Migration, executor
+
+from . import history
+from .models import Key
+
+if TYPE_CHECKING:
+    from django.db.migrations.loader import MigrationLoader
+else:
+    MigrationLoader = object
+
+
+def make_loader(
+    connection: BaseDatabaseWrapper,
+    *,
+    load: bool = True,
+    replace_migrations: bool = True,
+) -> MigrationLoader:
+    """Of the class that executors use now; see hooks."""
+    loader_class: type[MigrationLoader] = vars(executor)["MigrationLoader"]
+    return loader_class(connection, load=load, replace_migrations=replace_migrations)
+
+
+class SeesGhosts(MigrationLoader):
+    """Extends whichever MigrationLoader the executor uses; see hooks.
+
+    Outside a rollback there is no stored history, and it does what Django's does.
+    """
+
+    def load_disk(self) -> None:
+        super().load_disk()
+        self.ghosts: dict[Key, Migration] = {}
+        stored = history.of(self.connection)
+        if stored is None:
+            return
+        self.ghosts = {
+            key: migration
+            for key, migration in stored.migrations.items()
+            if key not in self.disk_migrations
+        }
+        self.disk_migrations.update(stored.migrations)
+        migration: Any
+        for key, before in stored.before.items():
+            # Siblings in the graph were applied one after the other. Without this,
+            # Django reverses them in the order of their names, each from a state
+            # in which the others are still applied.
+            migration = self.disk_migrations.get(key)
+            if migration is not None and before not in migration.dependencies:
+                migration.dependencies = [*migration.dependencies, before]
+        for app_label, _ in self.ghosts:
+            # Else the state would take its models from the models module.
+            self.unmigrated_apps.discard(app_label)
+            self.migrated_apps.add(app_label)
+        # Also those of which nothing is recorded any more.
+        self.migrated_apps.update(stored.uninstalled)
+
+    def get_migration_by_prefix(self, app_label: str, name_prefix: str) -> Migration:
+        """A prefix that fits one file and one ghost means the file."""
+        everything = self.disk_migrations
+        files = {k: m for k, m in everything.items() if k not in self.ghosts}
+        try:
+            self.disk_migrations = files
+            return super().get_migration_by_prefix(app_label, name_prefix)
+        except KeyError:
+            if (app_label, name_prefix) in self.ghosts:
+                return self.ghosts[app_label, name_prefix]
+            self.disk_migrations = self.ghosts
+            return super().get_migration_by_prefix(app_label, name_prefix)
+        finally:
+            self.disk_migrations = everything
+
+    def detect_conflicts(self) -> dict[str, list[str]]:
+        if not self.ghosts:
+            return super().detect_conflicts()
+        return self._without_ghosts().detect_conflicts()
+
+    def check_consistent_history(self, connection: BaseDatabaseWrapper) -> None:
+        if not self.ghosts:
+            super().check_consistent_history(connection)
+        else:
+            self._without_ghosts().check_consistent_history(connection)
+
+    def _without_ghosts(self) -> MigrationLoader:
+        with history.using(None):
+            return type(self)(self.connection)

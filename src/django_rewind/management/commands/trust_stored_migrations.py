@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ... import trust
+from ...commands import DatabaseCommand, stored_keys
+from ...terminal import on_one_line
+from ...trust import Candidate
+
+
+class Command(DatabaseCommand):
+    help = (
+        "Signs stored code that does not verify anew, after it was shown and agreed "
+        "to. Exits with 1 if some of it is left."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        self.add_name(parser)
+        self.add_noinput(parser)
+        parser.add_argument(
+            "--all-matching-files",
+            action="store_true",
+            help="Trusts what its file says too, and asks about nothing else.",
+        )
+
+    def run(self, connection: BaseDatabaseWrapper, options: dict[str, Any]) -> None:
+        keys = stored_keys(connection, options["app_label"], options["migration_name"])
+        candidates = trust.find(connection, keys)
+        if not candidates:
+            self.stdout.write("All stored code that was looked at verifies.")
+            return
+        matching = [c for c in candidates if c.matches_file]
+        others = [c for c in candidates if not c.matches_file]
+        asks = options["interactive"] and not options["all_matching_files"]
+        trusted = 0
+        try:
+            for candidate in matching:
+                trusted += self.trust(connection, candidate, "as its file has it")
+            for candidate in others:
+                if self.agrees(candidate, asks):
+                    trusted += self.trust(connection, candidate, "as shown")
+        except (KeyboardInterrupt, EOFError):
+            self.stderr.write("\nOperation cancelled.")
+        left = len(candidates) - trusted
+        self.stdout.write(f"{trusted} migrations trusted, {left} left.")
+        if left:
+            sys.exit(1)
+
+    def agrees(self, candidate: Candidate, asks: bool) -> bool:
+        name = str(candidate.code)
+        self.stdout.write(self.style.WARNING(f"{name}: {candidate.fact}"))
+        if candidate.obstacle:
+            self.stdout.write(f"    It cannot be trusted: {self.why(candidate)}")
+            return False
+        if not asks:
+            self.stdout.write(
+                "    Left: no file here says the same. 'manage.py "
+                "trust_stored_migrations' shows it and asks."
+            )
+            return False
+        for line in trust.describe(candidate):
+            self.stdout.write(f"    {line}".rstrip())
+        return input(f"Trust {name}? [yes/N] ") == "yes"
+
+    def why(self, candidate: Candidate) -> str:
+        return f"{on_one_line(candidate.obstacle)} {trust.RESTORE}"
+
+    def trust(
+        self, connection: BaseDatabaseWrapper, candidate: Candidate, how: str
+    ) -> bool:
+        is_trusted = trust.trust(connection, candidate)
+        if is_trusted:
+            self.stdout.write(self.style.SUCCESS(f"Trusted {candidate.code}, {how}."))
+        else:
+            self.stdout.write(
+                self.style.ERROR(
+                    f"{candidate.code}: it was changed while it was looked at. Run "
+                    "this again."
+                )
+            )
+        return is_trusted

@@ -1,0 +1,111 @@
+"""What stands in the way of a rollback. Pure: works on keys and operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+from django.db.migrations import Migration
+from django.db.migrations.operations import SeparateDatabaseAndState
+from django.db.migrations.operations.base import Operation
+
+from .models import Key
+
+# As a name, what `migrate` takes for "before the first one".
+ZERO = "zero"
+
+
+def irreversible_operations(operations: Collection[Operation]) -> Iterator[Operation]:
+    """Also those inside SeparateDatabaseAndState, which itself claims to reverse."""
+    for operation in operations:
+        if isinstance(operation, SeparateDatabaseAndState):
+            yield from irreversible_operations(operation.database_operations)
+        elif not operation.reversible:
+            yield operation
+
+
+def missing_dependencies(
+    migrations: Mapping[Key, Migration], is_on_disk: Callable[[Key], bool]
+) -> dict[Key, Key]:
+    """Migrations that cannot enter the graph → a dependency that is nowhere.
+
+    Also those that depend on one of these, and so on.
+    """
+    lost: dict[Key, Key] = {}
+    while True:
+        found = {
+            key: dependency
+            for key, migration in migrations.items()
+            if key not in lost
+            for dependency in migration.dependencies
+            if not is_on_disk(dependency)
+            and (dependency not in migrations or dependency in lost)
+        }
+        if not found:
+            return lost
+        lost.update(found)
+
+
+def recorded_after(
+    target: Key, recorded: Sequence[Key], replaced: Collection[Key] = ()
+) -> set[Key]:
+    """What of the target's app was recorded after it; everything after zero.
+
+    A squashed migration is recorded when its squash is found, so it counts as
+    recorded with the last of those that it replaced.
+    """
+    app_label, name = target
+    of_app = [key for key in recorded if key[0] == app_label]
+    if name == ZERO:
+        return set(of_app)
+    ends = [of_app.index(key) for key in (replaced or [target]) if key in of_app]
+    return set(of_app[max(ends, default=-1) + 1 :]) - {target}
+
+
+def order_of_application(
+    ancestors: Mapping[Key, Collection[Key]], recorded: Sequence[Key]
+) -> list[Key]:
+    """The keys of `ancestors` as they were recorded, each after its ancestors.
+
+    Records can contradict the graph, as after --fake; then the graph is right.
+    """
+    position = {key: index for index, key in enumerate(recorded)}
+    pending = sorted(ancestors, key=lambda key: position.get(key, len(recorded)))
+    order: list[Key] = []
+    while pending:
+        ready = next(
+            (k for k in pending if not set(ancestors[k]) & set(pending) - {k}),
+            pending[0],
+        )
+        pending.remove(ready)
+        order.append(ready)
+    return order
+
+
+def in_the_way(
+    unreachable: Mapping[Key, Collection[Key] | None],
+    after_target: Collection[Key],
+    plan: Collection[Key],
+    recorded: Sequence[Key],
+) -> list[Key]:
+    """Which unreachable migrations would have to be reversed too, or depend on it.
+
+    `unreachable` maps each to its dependencies, None where nobody knows them: such
+    a one is in the way if it was recorded after something that it may depend on.
+    """
+    position = {key: index for index, key in enumerate(recorded)}
+    earliest = min((position[k] for k in plan if k in position), default=len(recorded))
+
+    def is_in_the_way(key: Key, others: Collection[Key]) -> bool:
+        if key in plan or key in after_target:
+            return True
+        dependencies = unreachable[key]
+        if dependencies is None:
+            return position[key] > earliest
+        return any(d in plan or d in others for d in dependencies)
+
+    found: set[Key] = set()
+    while True:
+        more = {k for k in unreachable if k not in found and is_in_the_way(k, found)}
+        if not more:
+            return sorted(found, key=lambda key: position[key])
+        found |= more

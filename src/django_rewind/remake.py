@@ -1,0 +1,257 @@
+"""SQLite: what ghosts added to a table stays when Django remakes the table.
+
+SQLite cannot alter most things, so Django makes a new table from its state, copies
+what both have, and drops the old one: https://www.sqlite.org/lang_altertable.html.
+The state does not know what ghosts added, and their columns would go, with all data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import sqlparse
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.models.constraints import BaseConstraint
+
+from . import conf, history, status, store
+from .exceptions import RewindError
+from .models import Key, MigrationCode
+from .status import File
+
+RemakeTable = Callable[..., None]
+
+
+def keeping_what_ghosts_added(remake_table: RemakeTable) -> RemakeTable:
+    """Extend DatabaseSchemaEditor._remake_table() of the SQLite backend."""
+
+    @wraps(remake_table)
+    def _remake_table(
+        self: BaseDatabaseSchemaEditor,
+        model: type[models.Model],
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        if self.collect_sql or not conf.is_enabled():
+            return remake_table(self, model, *args, **kwargs)
+        table = model._meta.db_table
+        indexes = _indexes(self.connection, table)
+        columns = _columns_to_keep(self.connection, model, *args, **kwargs)
+        _refuse_same_column(columns, model, *args, **kwargs)
+        with _added_to(
+            model, columns, _constraints_on(self.connection, table, columns)
+        ):
+            remake_table(self, model, *args, **kwargs)
+        lost = indexes.keys() - _indexes(self.connection, table).keys()
+        for name in sorted(lost):
+            if _is_of_ghost(self.connection, model, name, indexes[name], columns):
+                self.execute(indexes[name], params=None)
+        return None
+
+    return _remake_table
+
+
+class KeptColumn(models.Field):  # type: ignore[type-arg]
+    """A column as it stands in the table's own SQL."""
+
+    def __init__(self, number: int, column: str, definition: str) -> None:
+        # SQLite takes the NULL that Django appends as no constraint at all.
+        super().__init__(db_column=column, null=True)
+        if definition.endswith(" NULL") and not definition.endswith("NOT NULL"):
+            definition = definition[: -len(" NULL")]
+        self.set_attributes_from_name(f"kept_{number}")
+        self.definition = definition
+
+    def db_type(self, connection: BaseDatabaseWrapper) -> str:
+        return self.definition
+
+
+class KeptGeneratedColumn(KeptColumn):
+    generated = True
+
+
+class KeptConstraint(BaseConstraint):
+    """A table constraint as it stands in the table's own SQL."""
+
+    def __init__(self, *, name: str, sql: str) -> None:
+        super().__init__(name=name)
+        self.sql = sql
+
+    def constraint_sql(self, model: Any, schema_editor: Any) -> str:
+        return self.sql
+
+    def deconstruct(self) -> Any:
+        return "", (), {"name": self.name, "sql": self.sql}
+
+
+def _columns_to_keep(
+    connection: BaseDatabaseWrapper,
+    model: type[models.Model],
+    create_field: Any = None,
+    delete_field: Any = None,
+    alter_fields: Any = None,
+    alter_field: Any = None,
+) -> list[KeptColumn]:
+    """The columns that the state does not know, if a ghost may have added them."""
+    table = model._meta.db_table
+    known = {str(f.column).casefold() for f in model._meta.local_concrete_fields}
+    for old, new in _altered(alter_fields, alter_field):
+        # Django 3.2 gives the model as it will be, to rename a column of many-to-many.
+        if old.column and new.column:
+            known.discard(new.column.casefold())
+            known.add(old.column.casefold())
+    with connection.cursor() as cursor:
+        cursor.execute(f"PRAGMA table_xinfo({connection.ops.quote_name(table)})")
+        hidden = {row[1].casefold(): row[6] for row in cursor.fetchall()}
+    unknown = hidden.keys() - known
+    lacking = known - hidden.keys()
+    if not (unknown or lacking) or not (others := _not_in_state(connection)):
+        return []
+    if lacking and history.of(connection) is None:
+        raise RewindError(
+            f"The table {table} lacks the column '{min(lacking)}', which is needed to "
+            "alter the table. A migration that was applied from other code may have "
+            "removed or renamed it; this migration was not applied. Reverse one of "
+            f"these first: {', '.join(map('.'.join, others))}."
+        )
+    return [
+        (KeptGeneratedColumn if hidden[name.casefold()] else KeptColumn)(
+            number, name, definition
+        )
+        for number, (name, definition) in enumerate(_definitions(connection, table))
+        if name.casefold() in unknown
+    ]
+
+
+def _constraints_on(
+    connection: BaseDatabaseWrapper, table: str, columns: list[KeptColumn]
+) -> list[KeptConstraint]:
+    if not columns:
+        return []
+    quoted = [connection.ops.quote_name(str(column.column)) for column in columns]
+    return [
+        KeptConstraint(name=f"kept_{number}", sql=f"{word} {rest}")
+        for number, (word, rest) in enumerate(_definitions(connection, table))
+        if word.upper() in ("CONSTRAINT", "UNIQUE", "CHECK", "FOREIGN")
+        and any(name in rest for name in quoted)
+    ]
+
+
+def _refuse_same_column(
+    columns: list[KeptColumn],
+    model: type[models.Model],
+    create_field: Any = None,
+    delete_field: Any = None,
+    alter_fields: Any = None,
+    alter_field: Any = None,
+) -> None:
+    """Two branches may add the same column; Django would drop the ghost's."""
+    altered = _altered(alter_fields, alter_field)
+    new = [field for field in [create_field, *(f for _, f in altered)] if field]
+    for column in columns:
+        if column.column in [field.column for field in new]:
+            label = model._meta.app_label
+            raise RewindError(
+                f"The table {model._meta.db_table} already has the column "
+                f"'{column.column}', from a migration whose file is gone, and this "
+                "migration adds it anew. It was not applied, so that no data are lost. "
+                f"Reverse the other one first: 'manage.py showmigrations {label}' "
+                f"names it, and 'manage.py migrate {label} NAME' goes back to the one "
+                "before it."
+            )
+
+
+def _altered(alter_fields: Any, alter_field: Any) -> list[Any]:
+    # Before Django 5, alter_field stands third, for both.
+    if isinstance(alter_fields, tuple):
+        alter_fields = [alter_fields]
+    return [*(alter_fields or ()), *([alter_field] if alter_field else ())]
+
+
+@contextmanager
+def _added_to(
+    model: type[models.Model],
+    columns: list[KeptColumn],
+    constraints: list[KeptConstraint],
+) -> Iterator[None]:
+    options: Any = model._meta
+    before = options.local_concrete_fields, options.constraints
+    options.local_concrete_fields = [*before[0], *columns]
+    options.constraints = [*before[1], *constraints]
+    try:
+        yield
+    finally:
+        options.local_concrete_fields, options.constraints = before
+
+
+def _is_of_ghost(
+    connection: BaseDatabaseWrapper,
+    model: type[models.Model],
+    name: str,
+    sql: str,
+    columns: list[KeptColumn],
+) -> bool:
+    quoted = [connection.ops.quote_name(str(column.column)) for column in columns]
+    return any(column in sql for column in quoted) or any(
+        name in code.source_code for code in _not_in_state(connection).values() if code
+    )
+
+
+def _not_in_state(
+    connection: BaseDatabaseWrapper,
+) -> dict[Key, MigrationCode | None]:
+    """What is applied, and unknown to the state: ghosts, and what edited ones did.
+
+    Of any app, since RunSQL may alter every table.
+    """
+    keys = [
+        key
+        for key, answer in status.read(connection).items()
+        if answer.is_ghost or answer.file is File.EDITED
+    ]
+    codes = store.fetch(connection, keys)
+    return {key: codes.get(key) for key in keys}
+
+
+def _indexes(connection: BaseDatabaseWrapper, table: str) -> dict[str, str]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT name, sql FROM sqlite_master "
+            "WHERE type = 'index' AND tbl_name = %s AND sql IS NOT NULL",
+            [table],
+        )
+        return dict(cursor.fetchall())
+
+
+def _definitions(connection: BaseDatabaseWrapper, table: str) -> list[tuple[str, str]]:
+    """What CREATE TABLE lists: (column name or first keyword, the rest)."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = %s", [table]
+        )
+        row = cursor.fetchone()
+    parts: list[list[str]] = []
+    depth = 0
+    statement: Any = sqlparse.parse(row[0])[0]
+    for token in statement.flatten():
+        text = str(token)
+        if text == ")":
+            depth -= 1
+        if depth == 1 and text == ",":
+            parts.append([])
+        elif depth >= 1:
+            parts[-1].append(text)
+        if text == "(":
+            depth += 1
+            if depth == 1:
+                parts.append([])
+    definitions = []
+    for part in parts:
+        words = "".join(part).strip()
+        name = next(text for text in part if text.strip())
+        definitions.append((name.strip('"`[]'), words[len(name) :].strip()))
+    return definitions

@@ -1,0 +1,67 @@
+"""Sign and verify a stored migration (docs: Security)."""
+
+from __future__ import annotations
+
+import json
+
+from django.core.signing import Signer
+from django.utils.crypto import constant_time_compare
+
+from . import conf
+from .exceptions import NotTrusted
+from .models import StoredCode
+from .terminal import on_one_line
+
+SALT = "django_rewind.StoredCode"
+
+
+def sign(code: StoredCode) -> None:
+    key = conf.signing_keys()[0]
+    code.signature = _signature(code, key)
+    code.signing_key = fingerprint(key)
+
+
+def verify(code: StoredCode) -> None:
+    """Raise NotTrusted unless one of this project's keys signed this very code."""
+    keys = conf.signing_keys()
+    if any(constant_time_compare(code.signature, _signature(code, k)) for k in keys):
+        return
+    if not code.signature:
+        name = on_one_line(f"{code.app_label} {code.migration_name}")
+        raise NotTrusted(
+            "its stored code is not signed.",
+            "If django-rewind 0.1.0 stored it, run 'manage.py migrate django_rewind' "
+            "first. Otherwise read it and trust it, with 'manage.py "
+            f"trust_stored_migrations {name}', or restore its file.",
+        )
+    if code.signing_key in {fingerprint(key) for key in keys}:
+        raise NotTrusted(
+            "its stored code was altered after it was signed.",
+            "Do not trust it: restore its file and find out who wrote to "
+            "django_migrations_code.",
+        )
+    raise NotTrusted(
+        "its stored code was signed with a key that this project does not have.",
+        "Add the key to SECRET_KEY_FALLBACKS or DJANGO_REWIND_SIGNING_KEY_FALLBACKS, "
+        "or restore its file.",
+    )
+
+
+def fingerprint(key: str | bytes) -> str:
+    """Tells keys apart without giving them away."""
+    return Signer(key=key, salt=f"{SALT}.key").signature("")[:16]
+
+
+def _signature(code: StoredCode, key: str | bytes) -> str:
+    # SQLite may hold bytes in a text column; they never verify.
+    signed = [
+        code.app_label,
+        code.migration_name,
+        code.module_name,
+        code.source_code,
+        code.replaces,
+        code.dependencies,
+        code.closure,
+        code.faked,
+    ]
+    return Signer(key=key, salt=SALT).signature(json.dumps(signed, default=repr))

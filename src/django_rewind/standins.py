@@ -1,0 +1,339 @@
+"""Stored definitions, for what stored code needs and the checkout has no longer.
+
+For one migration only: nothing of this enters sys.modules, and no module of the
+project is altered. Stored code gets an `__import__` of its own, which also serves the
+imports inside functions that run later.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import Enum
+from importlib.util import resolve_name
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+from weakref import WeakValueDictionary
+
+from django.db.migrations.operations.base import Operation
+from django.db.models import QuerySet
+from django.db.models.manager import BaseManager
+
+from . import closure, source
+from .stored_text import StoredText, running
+
+MISSING: Any = object()
+
+# In the place of a module: settings that a package made; see capture.
+SETTINGS = "django.conf.settings"
+
+# Values that a reverse function may have read, and that are no part of the project's
+# machinery, as its fields and managers are.
+DATA = (bool, bytes, dict, float, frozenset, int, list, set, str, tuple, type(None))
+
+# Functions of the standard library that are given the name of a module, and what
+# stands in for them.
+SHIMS = {
+    "importlib": {"import_module": "import_module"},
+    "importlib.resources": {"files": "find_files"},
+    "pkgutil": {"get_data": "get_data"},
+}
+
+
+class MergedModule(ModuleType):
+    """A module of the checkout, with what stands in for the rest."""
+
+    def __init__(self, name: str, find: Callable[[str], Any]) -> None:
+        super().__init__(name)
+        self.__dict__["__find__"] = find
+
+    def __getattr__(self, name: str) -> Any:
+        return self.__dict__["__find__"](name)
+
+
+class WithDefaults:
+    """The settings, with what a package added to them that is not there now."""
+
+    def __init__(self, settings: object, defaults: ModuleType) -> None:
+        self.__dict__["settings"] = settings
+        self.__dict__["defaults"] = defaults
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return getattr(self.__dict__["settings"], name)
+        except AttributeError:
+            return getattr(self.__dict__["defaults"], name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self.__dict__["settings"], name, value)
+
+
+class StandIns:
+    """What a stored migration needs: module, or path of a data file → its text.
+
+    With `prefer_stored`, whatever differs is as it was stored.
+    """
+
+    def __init__(
+        self, needed: Mapping[str, str], owner: str, *, prefer_stored: bool = False
+    ) -> None:
+        self.owner = owner
+        self.prefer_stored = prefer_stored
+        self.texts, self.packages, self.files = closure.sort_out(needed)
+        folders = [path.rpartition("/")[0].replace("/", ".") for path in self.files]
+        self.parents = {
+            parent for name in [*self.texts, *folders] for parent in _parents(name)
+        }
+        self.merged: dict[str, ModuleType] = {}
+        self.stored: dict[str, ModuleType] = {}
+        self.present: dict[str, ModuleType | None] = {}
+        self.folder = self._write_files()
+        self.builtins = {**vars(builtins), "__import__": self.import_}
+
+    def serve(self, module: ModuleType, *, is_package: bool = False) -> None:
+        """Let the code of a module use them; to be called before it runs."""
+        module.__dict__["__builtins__"] = self.builtins
+        if self.folder is not None:
+            path = module.__name__.replace(".", "/")
+            path += "/__init__.py" if is_package else ".py"
+            module.__file__ = str(self.folder / path)
+
+    # The imports of stored code
+
+    def import_(
+        self,
+        name: str,
+        globals: Mapping[str, Any] | None = None,  # noqa: A002
+        locals: Mapping[str, Any] | None = None,  # noqa: A002
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> Any:
+        absolute = name
+        if level:
+            absolute = resolve_name("." * level + name, (globals or {})["__package__"])
+        if fromlist and self._concerns(absolute):
+            return self._module(absolute)
+        top = absolute.partition(".")[0]
+        if not fromlist and self._concerns(top):
+            self._module(absolute)
+            return self._module(top)
+        return builtins.__import__(name, globals, locals, fromlist or (), level)
+
+    def import_module(self, name: str, package: str | None = None) -> ModuleType:
+        return self._module(resolve_name(name, package or ""))
+
+    def _concerns(self, name: str) -> bool:
+        return name in self.texts or name in self.parents or name in SHIMS
+
+    def _module(self, name: str) -> ModuleType:
+        if not self._concerns(name):
+            return importlib.import_module(name)
+        if name not in self.merged:
+            self.merged[name] = self._shim(name) if name in SHIMS else self._merge(name)
+        return self.merged[name]
+
+    def _merge(self, name: str) -> ModuleType:
+        module = MergedModule(name, lambda attribute: self._find(name, attribute))
+        if name in self.parents:
+            module.__path__ = []
+        return module
+
+    def _shim(self, name: str) -> ModuleType:
+        real = importlib.import_module(name)
+
+        def find(attribute: str) -> Any:
+            if f"{name}.{attribute}" in SHIMS:
+                return self._module(f"{name}.{attribute}")
+            return getattr(real, attribute)
+
+        shim = MergedModule(name, find)
+        for attribute, method in SHIMS[name].items():
+            vars(shim)[attribute] = getattr(self, method)
+        return shim
+
+    # Which definition serves
+
+    def _find(self, module: str, name: str) -> Any:
+        present = self._present(module)
+        if name == "__all__":
+            return self._public_names(module)
+        if name.startswith("__") and name != "__getattr__":
+            return getattr(present, name)
+        if self._stands_in(module, name):
+            return getattr(self._stored(module), name)
+        value = getattr(present, name, MISSING)
+        if value is MISSING or isinstance(value, ModuleType):
+            return self._submodule(module, name, value)
+        if f"{module}.{name}" == SETTINGS:
+            return WithDefaults(value, self._stored(SETTINGS))
+        return value
+
+    def _submodule(self, module: str, name: str, present: Any) -> Any:
+        full_name = getattr(present, "__name__", f"{module}.{name}")
+        if present is not MISSING and not self._concerns(full_name):
+            return present
+        try:
+            return self._module(full_name)
+        except ImportError as error:
+            message = f"module {module!r} has no attribute {name!r}"
+            raise AttributeError(message) from error
+
+    def _present(self, name: str) -> ModuleType | None:
+        if name not in self.present:
+            try:
+                self.present[name] = importlib.import_module(name)
+            except (Exception, SystemExit):
+                # Gone, or broken without the rest of its package.
+                self.present[name] = None
+        return self.present[name]
+
+    def _stands_in(self, module: str, name: str) -> bool:
+        """Whether the stored definition serves, and not that of the checkout."""
+        if module not in self.texts:
+            return False
+        present = getattr(self._present(module), name, MISSING)
+        if present is MISSING:
+            return hasattr(self._stored(module), name)
+        if not (self.prefer_stored or is_compared(present)):
+            return False
+        return not self._means_the_same(module, name)
+
+    def _means_the_same(self, module: str, name: str) -> bool:
+        stored = closure.Tracer(self.texts.get)
+        here = closure.Tracer(lambda m: closure.read(m) if m in self.texts else None)
+        for tracer in (stored, here):
+            tracer.take(module, name)
+        one, other = stored.texts(), here.texts()
+        return not one or (
+            one.keys() == other.keys()
+            and all(source.means_the_same(one[m], other[m]) for m in one)
+        )
+
+    def _public_names(self, module: str) -> list[str]:
+        present = vars(self._present(module) or MISSING.__class__)
+        stored = vars(self._stored(module)) if module in self.texts else {}
+        names = {*present, *stored}
+        public = {*present.get("__all__", ()), *stored.get("__all__", ())}
+        return sorted(public or {name for name in names if not name.startswith("_")})
+
+    # Stored modules
+
+    def _stored(self, name: str) -> ModuleType:
+        if name in self.stored:
+            return self.stored[name]
+        module = self.stored[name] = ModuleType(name)
+        is_package = name in self.packages
+        module.__package__ = name if is_package else name.rpartition(".")[0]
+        loader = StoredText(self.texts[name], f"{self.owner}: {name}")
+        module.__loader__ = loader
+        self.serve(module, is_package=is_package)
+        tree = ast.parse(loader.text)
+        tree.body = [node for node in tree.body if not self._serves(name, node)]
+        with running(module):
+            exec(loader.compile(tree), vars(module))  # noqa: S102
+        make_managers_importable(module)
+        return module
+
+    def _serves(self, module: str, node: ast.stmt) -> bool:
+        """Take a definition over from the checkout, so that there are no two of it."""
+        names = defined_names(node)
+        here = {n: getattr(self._present(module), n, MISSING) for n in names}
+        for name, value in here.items():
+            if value is MISSING or self._stands_in(module, name):
+                return False
+        vars(self.stored[module]).update(here)
+        return bool(names)
+
+    # Data files
+
+    def _write_files(self) -> Path | None:
+        if not self.files:
+            return None
+        folder = Path(tempfile.mkdtemp(prefix="django-rewind-")).resolve()
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        for name, text in self.files.items():
+            path = (folder / name).resolve()
+            if folder not in path.parents:
+                raise ImportError(f"the data file {name} is outside its package")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("w", encoding="utf-8", newline="") as file:
+                file.write(text)
+        return folder
+
+    def get_data(self, package: str, resource: str) -> bytes | None:
+        import pkgutil
+
+        text = self.files.get(f"{package.replace('.', '/')}/{resource}")
+        return pkgutil.get_data(package, resource) if text is None else text.encode()
+
+    def find_files(self, anchor: Any) -> Any:
+        from importlib import resources
+
+        name = str(getattr(anchor, "__name__", anchor))
+        if self.folder is not None and (self.folder / name.replace(".", "/")).is_dir():
+            return self.folder / name.replace(".", "/")
+        return resources.files(name)
+
+
+# ModelState imports a manager, or its queryset, by its path.
+_managers: WeakValueDictionary[str, type] = WeakValueDictionary()
+
+
+def __getattr__(name: str) -> type:
+    try:
+        return _managers[name]
+    except KeyError:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message) from None
+
+
+def make_managers_importable(module: ModuleType) -> None:
+    """Those that the code of a module, not known to Python, defines."""
+    for value in vars(module).values():
+        is_manager = isinstance(value, type) and issubclass(
+            value, (BaseManager, QuerySet)
+        )
+        if is_manager and value.__module__ == module.__name__:
+            value.__module__ = __name__
+            value.__name__ += f"_{id(value):x}"
+            _managers[value.__name__] = value
+
+
+def is_compared(value: object) -> bool:
+    """Whether it can make a difference to what a reverse function does.
+
+    Else the checkout's own serves: there must be no two of a field, a mixin or a
+    registry, which other modules of the checkout know too.
+    """
+    if isinstance(value, type):
+        is_plain = type(value) is type and value.__bases__ == (object,)
+        return is_plain or issubclass(value, (Operation, Enum))
+    # With __wrapped__, what functools.wraps() and functools.lru_cache() made.
+    is_function = isinstance(value, FunctionType) or hasattr(value, "__wrapped__")
+    return is_function or type(value) in DATA
+
+
+def defined_names(node: ast.stmt) -> list[str]:
+    """What a plain definition binds; [] for any other statement."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return [node.name]
+    if isinstance(node, ast.Assign):
+        targets = node.targets
+    elif isinstance(node, ast.AnnAssign) and node.value is not None:
+        targets = [node.target]
+    else:
+        return []
+    names = [target.id for target in targets if isinstance(target, ast.Name)]
+    return names if len(names) == len(targets) else []
+
+
+def _parents(name: str) -> Iterator[str]:
+    while name:
+        yield name
+        name = name.rpartition(".")[0]

@@ -1,0 +1,200 @@
+"""recorded × stored × on disk → one answer for each migration.
+
+The only place that decides what a ghost is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from enum import Enum
+from typing import NamedTuple
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from . import conf, signing, source, store
+from .exceptions import NotTrusted, SourceUnavailable
+from .models import Key, MigrationCode
+from .source import Disk
+from .store import Contents
+
+
+class File(str, Enum):
+    PRESENT = "present"
+    MISSING = "missing"
+    EDITED = "edited"
+
+
+class Status(NamedTuple):
+    """One migration of one database."""
+
+    app_label: str
+    migration_name: str
+    recorded: bool
+    stored: bool
+    file: File
+    gap: str = ""
+    # What stands for this migration, if its file is merely replaced.
+    superseded_by: Key | None = None
+    # What it replaces, if it is a squashed migration that is stored.
+    replaces: tuple[Key, ...] = ()
+    excluded: bool = False
+    # Recorded, and never applied.
+    faked: bool = False
+
+    @property
+    def key(self) -> Key:
+        return self.app_label, self.migration_name
+
+    @property
+    def is_ghost(self) -> bool:
+        return (
+            self.recorded and self.file is File.MISSING and self.superseded_by is None
+        )
+
+    @property
+    def lacks_code(self) -> bool:
+        return (
+            self.recorded
+            and not self.stored
+            and not self.excluded
+            and self.superseded_by is None
+        )
+
+
+def read(connection: BaseDatabaseWrapper, *, compare: bool = True) -> dict[Key, Status]:
+    """Each recorded migration in the order of the records, then each other stored one.
+
+    Without `compare`, only the recorded ones, and not which files were edited: that
+    reads each file, and the stored code of those that differ. Raises TableOutdated,
+    and StoreUnreadable.
+    """
+    with store.reading(connection):
+        contents = store.contents(connection)
+        if compare:
+            store.add_unrecorded(connection, contents)
+    disk = Disk()
+    if not compare:
+        return classify(contents, disk)
+    return classify(contents, disk, find_edited(connection, contents, disk))
+
+
+def classify(
+    contents: Contents, disk: Disk, edited: Collection[Key] = ()
+) -> dict[Key, Status]:
+    recorded = dict.fromkeys(contents.recorded)
+    superseded = find_superseded(contents, disk)
+    excluded_apps = conf.excluded_apps()
+    answers = {}
+    others = (key for key in contents.stored if key not in recorded)
+    # As text, since SQLite keeps bytes in a column for text.
+    for key in [*recorded, *sorted(others, key=lambda key: tuple(map(str, key)))]:
+        if not disk.has(key):
+            file = File.MISSING
+        else:
+            file = File.EDITED if key in edited else File.PRESENT
+        answers[key] = Status(
+            *key,
+            recorded=key in recorded,
+            stored=key in contents.stored,
+            file=file,
+            gap=contents.gaps.get(key, ""),
+            superseded_by=superseded.get(key),
+            replaces=tuple(contents.stored.get(key, ())),
+            excluded=key[0] in excluded_apps,
+            faked=key in contents.faked,
+        )
+    return answers
+
+
+def find_superseded(contents: Contents, disk: Disk) -> dict[Key, Key]:
+    """Recorded migrations without a file → the migration that stands for each."""
+    missing = [key for key in contents.recorded if not disk.has(key)]
+    return _Squashes(contents, disk).find_superseded(missing) if missing else {}
+
+
+class _Squashes:
+    """Who stands for whom.
+
+    A squashed migration in force stands for what it replaces, also where its
+    `replaces` was removed since, or its own file is gone. On a branch from before
+    the squash it is the other way round: the originals stand for it.
+    """
+
+    def __init__(self, contents: Contents, disk: Disk) -> None:
+        self.contents = contents
+        self.disk = disk
+        self.recorded = frozenset(contents.recorded)
+
+    def find_superseded(self, missing: list[Key]) -> dict[Key, Key]:
+        superseded: dict[Key, Key] = {}
+        for squash, replaced in self._all({app_label for app_label, _ in missing}):
+            if self._is_in_force(squash, replaced):
+                superseded.update(dict.fromkeys(replaced, squash))
+        for key in missing:
+            if key not in superseded and self._has_originals(key):
+                originals = self.contents.stored[key]
+                superseded[key] = next(filter(self.disk.has, originals))
+        return {key: superseded[key] for key in missing if key in superseded}
+
+    def _all(self, app_labels: set[str]) -> Iterator[tuple[Key, list[Key]]]:
+        yield from self.contents.stored.items()
+        for app_label in app_labels:
+            for name in self.disk[app_label]:
+                module = source.module_name(app_label, name)
+                yield (app_label, name), source.replaces(module or "")
+
+    def _is_in_force(self, squash: Key, replaced: list[Key]) -> bool:
+        if self.disk.has(squash):
+            return squash in self.recorded or self.recorded.issuperset(replaced)
+        return (
+            squash in self.recorded
+            and self._has_code(squash)
+            and not self._has_originals(squash)
+        )
+
+    def _has_originals(self, squash: Key) -> bool:
+        originals = self.contents.stored.get(squash, [])
+        return any(map(self.disk.has, originals)) and all(
+            original in self.recorded
+            and (self.disk.has(original) or self._has_code(original))
+            for original in originals
+        )
+
+    def _has_code(self, key: Key) -> bool:
+        return key in self.contents.stored and key not in self.contents.gaps
+
+
+def find_edited(
+    connection: BaseDatabaseWrapper, contents: Contents, disk: Disk
+) -> set[Key]:
+    """Recorded migrations whose file no longer does what their stored code does."""
+    files = {}
+    with store.reading(connection):
+        digests = store.digests(connection)
+    for key, digest in digests.items():
+        module = source.module_name(*key)
+        if key in contents.gaps or module is None or not disk.has(key):
+            continue
+        try:
+            text = source.read(module)
+        except SourceUnavailable:
+            continue
+        if source.digest(text) != digest:
+            files[key] = text
+    differing = store.fetch(connection, set(contents.recorded).intersection(files))
+    return {
+        key
+        for key, code in differing.items()
+        if not (
+            _is_trusted(code) and source.means_the_same(code.source_code, files[key])
+        )
+    }
+
+
+def _is_trusted(code: MigrationCode) -> bool:
+    """Whether the code may be parsed, which can be made to take very long."""
+    try:
+        signing.verify(code)
+    except NotTrusted:
+        return False
+    return True

@@ -1,0 +1,261 @@
+"""Save and fetch stored code, in the database that it describes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from operator import itemgetter
+from typing import Any
+
+from django.db import DatabaseError, IntegrityError, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.recorder import MigrationRecorder
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from . import needs, signing, source, tables
+from .exceptions import NotTrusted, StoreUnreadable, TableOutdated
+from .models import Key, MigrationCode, StoredCode, parse_keys
+
+# One query, since plain `migrate` asks twice; and none that grows with what is stored
+# beyond the records.
+RECORDED = """
+    SELECT record.app, record.name, record.id, code.gap, code.replaces, code.faked
+    FROM django_migrations AS record LEFT JOIN django_migrations_code AS code
+    ON code.app_label = record.app AND code.migration_name = record.name
+"""
+
+
+class Contents:
+    """What one database says of its migrations, without any code."""
+
+    def __init__(
+        self,
+        recorded: list[Key] | None = None,
+        stored: dict[Key, list[Key]] | None = None,
+        gaps: dict[Key, str] | None = None,
+        faked: set[Key] | None = None,
+    ) -> None:
+        # In the order in which they were recorded.
+        self.recorded = recorded or []
+        # What each stored migration replaces.
+        self.stored = stored or {}
+        # Why a stored migration has no code.
+        self.gaps = gaps or {}
+        # Recorded by --fake, or by --fake-initial for tables that were there.
+        self.faked = faked or set()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Contents) and vars(self) == vars(other)
+
+    def without_code(self) -> list[Key]:
+        return [k for k in self.recorded if k not in self.stored or k in self.gaps]
+
+
+@contextmanager
+def reading(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Raise StoreUnreadable for what a driver or Django cannot read."""
+    try:
+        yield
+    except (DatabaseError, ValueError) as error:
+        # ValueError: a date that is none. SQLite keeps anything in any column.
+        broken = _broken_rows(connection) if connection.vendor == "sqlite" else []
+        raise StoreUnreadable(connection.alias, error, tables.CODE, broken) from error
+
+
+def _broken_rows(connection: BaseDatabaseWrapper) -> list[int]:
+    def is_broken(pk: int) -> bool:
+        try:
+            rows(connection).get(pk=pk)
+        except (DatabaseError, ValueError):
+            return True
+        return False
+
+    try:
+        return list(filter(is_broken, rows(connection).values_list("pk", flat=True)))
+    except DatabaseError:
+        return []
+
+
+def rows(connection: BaseDatabaseWrapper) -> QuerySet[MigrationCode]:
+    return MigrationCode._default_manager.using(connection.alias)
+
+
+def contents(connection: BaseDatabaseWrapper) -> Contents:
+    """What is recorded, and which of that is stored; two queries.
+
+    Raises TableOutdated for a table that django-rewind 0.1.0 made.
+    """
+    if tables.exist(connection):
+        return contents_of_tables(connection)
+    recorder = MigrationRecorder(connection)
+    if not recorder.has_table():
+        return Contents()
+    records = recorder.migration_qs.order_by("id")
+    return Contents(recorded=list(records.values_list("app", "name")))
+
+
+def contents_of_tables(connection: BaseDatabaseWrapper) -> Contents:
+    """The same in one query, where our tables are known to exist."""
+    found = Contents()
+    try:
+        with _savepoint(connection), connection.cursor() as cursor:
+            cursor.execute(RECORDED)
+            records = cursor.fetchall()
+    except DatabaseError as error:
+        if tables.exist(connection) and tables.missing_columns(connection):
+            raise TableOutdated(connection.alias) from error
+        raise
+    for app_label, name, _, *stored in sorted(records, key=itemgetter(2)):
+        key = app_label, name
+        found.recorded.append(key)
+        gap, replaces, faked = stored
+        if replaces is not None:
+            _add_stored(found, key, gap, replaces)
+        if faked:
+            found.faked.add(key)
+    return found
+
+
+def add_unrecorded(connection: BaseDatabaseWrapper, found: Contents) -> None:
+    """Add what is stored and not recorded; two queries."""
+    if not tables.exist(connection):
+        return
+    columns = "app_label", "migration_name", "gap", "replaces"
+    for app_label, name, gap, replaces in rows(connection).values_list(*columns):
+        if (app_label, name) not in found.stored:
+            _add_stored(found, (app_label, name), gap, replaces)
+
+
+def _add_stored(found: Contents, key: Key, gap: str, replaces: str) -> None:
+    found.stored[key] = parse_keys(replaces)
+    if gap:
+        found.gaps[key] = gap
+
+
+def digests(connection: BaseDatabaseWrapper) -> dict[Key, str]:
+    if not tables.exist(connection):
+        return {}
+    columns = rows(connection).values_list("app_label", "migration_name", "digest")
+    return {(app_label, name): digest for app_label, name, digest in columns}
+
+
+def without_source(connection: BaseDatabaseWrapper) -> Iterable[MigrationCode]:
+    """Every stored row, without its code."""
+    if not tables.exist(connection):
+        return ()
+    return rows(connection).defer("source_code")
+
+
+def fetch(
+    connection: BaseDatabaseWrapper, keys: Collection[Key]
+) -> dict[Key, MigrationCode]:
+    """The stored rows of some migrations, with their code and what it needs."""
+    if not keys or not tables.exist(connection):
+        return {}
+    rows_found = rows(connection).filter(
+        app_label__in={app_label for app_label, _ in keys},
+        migration_name__in={name for _, name in keys},
+    )
+    with reading(connection):
+        found = {code.key: code for code in rows_found if code.key in keys}
+        needs.attach(connection, found.values())
+    return found
+
+
+def verify(code: StoredCode) -> None:
+    """Raise NotTrusted unless a row is as it was signed, and its digest is too."""
+    signing.verify(code)
+    if source.digest(code.source_code) != code.digest:
+        raise NotTrusted(
+            "its stored code does not have the digest that was stored with it.",
+            "Restore its file, and find out who wrote to django_migrations_code.",
+        )
+
+
+def earlier(connection: BaseDatabaseWrapper, key: Key) -> Iterable[StoredCode]:
+    """The earlier versions of a stored migration, newest first, without their code."""
+    if tables.EARLIER not in tables.existing(connection):
+        return ()
+    return (
+        _earlier_rows(connection)
+        .filter(app_label=key[0], migration_name=key[1])
+        .defer("source_code")
+        .order_by("-stored_at", "-pk")
+    )
+
+
+def every_earlier(connection: BaseDatabaseWrapper) -> Iterable[StoredCode]:
+    """All earlier versions, without their code."""
+    if tables.EARLIER not in tables.existing(connection):
+        return ()
+    return _earlier_rows(connection).defer("source_code")
+
+
+def _earlier_rows(connection: BaseDatabaseWrapper) -> QuerySet[Any]:
+    from .archive import EarlierMigrationCode
+
+    return EarlierMigrationCode._default_manager.using(connection.alias)
+
+
+def lock(connection: BaseDatabaseWrapper) -> None:
+    """Wait for who is storing, and let nobody store, until this transaction ends."""
+    present = tables.existing(connection)
+    if tables.NEEDED in present:
+        if connection.vendor == "postgresql":
+            # INSERT ... ON CONFLICT DO NOTHING locks no row that is there already.
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    f"LOCK TABLE {tables.NEEDED} IN SHARE ROW EXCLUSIVE MODE"
+                )
+        list(needs.rows(connection).select_for_update().values_list("pk"))
+    if tables.CODE in present:
+        list(rows(connection).select_for_update().values_list("pk"))
+
+
+def delete(connection: BaseDatabaseWrapper, codes: Iterable[StoredCode]) -> None:
+    """Of either table."""
+    for code in codes:
+        code.delete(using=connection.alias)
+
+
+def save(connection: BaseDatabaseWrapper, code: MigrationCode) -> None:
+    """Store a row; other code under the same name is kept as an earlier version."""
+    if code.needed:
+        needs.save(connection, code)
+    try:
+        # It is nearly always new, and then this is the only query.
+        with transaction.atomic(using=connection.alias):
+            code.save(using=connection.alias, force_insert=True)
+    except IntegrityError:
+        with transaction.atomic(using=connection.alias):
+            _replace(connection, code)
+
+
+def _replace(connection: BaseDatabaseWrapper, code: MigrationCode) -> None:
+    before = rows(connection).get(
+        app_label=code.app_label, migration_name=code.migration_name
+    )
+    is_same = (before.source_code, before.closure) == (code.source_code, code.closure)
+    if before.source_code and not is_same:
+        _keep(connection, before)
+    code.pk = before.pk
+    code.stored_at = before.stored_at if is_same else timezone.now()
+    code.save(using=connection.alias, force_update=True)
+
+
+def _keep(connection: BaseDatabaseWrapper, code: MigrationCode) -> None:
+    from .archive import EarlierMigrationCode
+
+    earlier = EarlierMigrationCode()
+    for model_field in earlier._meta.fields:
+        if not model_field.primary_key:
+            setattr(earlier, model_field.name, getattr(code, model_field.name))
+    earlier.save(using=connection.alias, force_insert=True)
+
+
+def _savepoint(connection: BaseDatabaseWrapper) -> AbstractContextManager[Any]:
+    """Keep a failing query from spoiling the caller's transaction, if there is one."""
+    if connection.in_atomic_block:
+        return transaction.atomic(using=connection.alias)
+    return nullcontext()

@@ -1,0 +1,69 @@
+"""Run a text from the database as a module."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.abc import InspectLoader
+from types import CodeType, ModuleType
+from typing import Any
+
+from django.apps import apps
+
+
+class StoredText(InspectLoader):
+    """Loads a module from a text; linecache asks it for a traceback's lines."""
+
+    def __init__(self, text: str, owner: str) -> None:
+        self.text = text
+        # In angle brackets, linecache would not look for the lines.
+        self.filename = f"stored code of {owner}"
+        # linecache never asks a loader twice, and another database may have other
+        # code under the same name.
+        linecache.cache.pop(self.filename, None)
+
+    def get_source(self, fullname: str) -> str:
+        return self.text
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.compile(ast.parse(self.text, self.filename))
+
+    def compile(self, tree: ast.Module) -> CodeType:
+        return compile(tree, self.filename, "exec", dont_inherit=True)
+
+    def is_package(self, fullname: str) -> bool:
+        return False
+
+
+@contextmanager
+def running(module: ModuleType) -> Iterator[None]:
+    """While its code runs: what dataclasses and the like look up, and no model."""
+    name = module.__name__
+    before = sys.modules.get(name)
+    sys.modules[name] = module
+    registered = {label: dict(models) for label, models in apps.all_models.items()}
+    try:
+        yield
+    finally:
+        if before is None:
+            sys.modules.pop(name, None)
+        else:
+            sys.modules[name] = before
+        _forget_models(module, registered)
+
+
+def _forget_models(module: ModuleType, before: dict[str, dict[str, Any]]) -> None:
+    """Else a model of the project would be there twice, or be another one."""
+    for label, models in apps.all_models.items():
+        for name, model in list(models.items()):
+            known = before.get(label, {}).get(name)
+            if model is known or model.__module__ != module.__name__:
+                continue
+            if known is None:
+                del models[name]
+            else:
+                models[name] = known
+            apps.clear_cache()

@@ -1,0 +1,193 @@
+"""Make and upgrade our tables, beside django_migrations and like it.
+
+Django makes django_migrations by hand, because it is needed before any migration
+can run and whatever the routers say. The same holds for the code beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from django.apps.registry import Apps
+from django.db import DatabaseError, models, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.recorder import MigrationRecorder
+
+from . import signing, source
+from .models import MigrationCode
+
+if TYPE_CHECKING:
+    AnyField = models.Field[Any, Any]
+
+CODE = "django_migrations_code"
+EARLIER = "django_migrations_code_earlier"
+NEEDED = "django_migrations_code_needed"
+
+# "Visible" is not enough: under schema-per-tenant set-ups the search path of a
+# tenant shows the table of the public schema as well.
+POSTGRESQL_TABLES = """
+    SELECT code.relname FROM pg_class AS code
+    JOIN pg_class AS record ON record.relnamespace = code.relnamespace
+    WHERE record.relname = %s AND pg_table_is_visible(record.oid)
+    AND pg_table_is_visible(code.oid) AND code.relname = ANY(%s)
+"""
+
+POSTGRESQL_SCHEMA = """
+    SELECT relnamespace::regnamespace::text, current_setting('search_path')
+    FROM pg_class WHERE relname = %s AND pg_table_is_visible(oid)
+    AND relnamespace::regnamespace::text <> quote_ident(current_schema())
+"""
+
+
+def existing(connection: BaseDatabaseWrapper) -> set[str]:
+    """Those of our tables that stand beside django_migrations; one query."""
+    names = [CODE, EARLIER, NEEDED]
+    record_table = MigrationRecorder.Migration._meta.db_table
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(POSTGRESQL_TABLES, [record_table, names])
+            return {name for (name,) in cursor.fetchall()}
+        tables = set(connection.introspection.table_names(cursor))
+    return tables.intersection(names) if record_table in tables else set()
+
+
+def exist(connection: BaseDatabaseWrapper) -> bool:
+    """Whether stored code can be looked for in this database; one query."""
+    return CODE in existing(connection)
+
+
+def missing_columns(connection: BaseDatabaseWrapper) -> list[str]:
+    """Columns that django-rewind 0.1.0 did not make."""
+    # A savepoint where there is a transaction, which a missing right would spoil.
+    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+        description = connection.introspection.get_table_description(cursor, CODE)
+    present = {column.name for column in description}
+    columns = [str(f.column) for f in MigrationCode._meta.local_concrete_fields]
+    return [column for column in columns if column not in present]
+
+
+def ensure(connection: BaseDatabaseWrapper) -> None:
+    """Make what is missing. Safe to call at any time, by two processes at once."""
+    present = existing(connection)
+    for model in _models():
+        if model._meta.db_table not in present:
+            _create(connection, model)
+    if CODE in present:
+        _upgrade(connection)
+
+
+def drop(connection: BaseDatabaseWrapper) -> None:
+    present = existing(connection)
+    with connection.schema_editor() as editor:
+        for model in _models():
+            if model._meta.db_table in present:
+                editor.delete_model(model)
+
+
+def _models() -> tuple[type[models.Model], ...]:
+    from .archive import EarlierMigrationCode, NeededCode
+
+    return MigrationCode, EarlierMigrationCode, NeededCode
+
+
+@contextmanager
+def _beside_the_record(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """PostgreSQL makes tables in the first schema; the record may be in another."""
+    if connection.vendor != "postgresql":
+        yield
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(POSTGRESQL_SCHEMA, [MigrationRecorder.Migration._meta.db_table])
+        row = cursor.fetchone()
+    if row is None:
+        yield
+        return
+    schema, path = row
+    try:
+        _set_search_path(connection, schema)
+        yield
+    finally:
+        _set_search_path(connection, path)
+
+
+def _set_search_path(connection: BaseDatabaseWrapper, path: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('search_path', %s, false)", [path])
+
+
+def _create(connection: BaseDatabaseWrapper, model: type[models.Model]) -> None:
+    try:
+        with _beside_the_record(connection), connection.schema_editor() as editor:
+            editor.create_model(_managed(model, model._meta.local_concrete_fields))
+            _use_utf8mb4(editor, model)
+    except DatabaseError:
+        # Another process may have been faster.
+        if model._meta.db_table not in existing(connection):
+            raise
+
+
+def _upgrade(connection: BaseDatabaseWrapper) -> None:
+    missing = missing_columns(connection)
+    if not missing:
+        return
+    fields: list[AnyField] = list(MigrationCode._meta.local_concrete_fields)
+    present = [field for field in fields if field.column not in missing]
+    with connection.schema_editor() as editor:
+        for field in fields:
+            if field.column in missing:
+                before = _managed(MigrationCode, present)
+                present.append(field)
+                after = _managed(MigrationCode, present)
+                added = after._meta.get_field(field.name)
+                editor.add_field(before, cast("AnyField", added))
+        _use_utf8mb4(editor, MigrationCode)
+        if "signature" in missing:
+            # Here and nowhere else, so that no later row is signed unread.
+            _sign_all(connection)
+
+
+def _sign_all(connection: BaseDatabaseWrapper) -> None:
+    for code in MigrationCode._default_manager.using(connection.alias):
+        code.module_name = source.module_name(*code.key) or ""
+        code.size = len(code.source_code.encode())
+        code.digest = source.digest(code.source_code)
+        signing.sign(code)
+        code.save(using=connection.alias)
+
+
+def _use_utf8mb4(editor: BaseDatabaseSchemaEditor, model: type[models.Model]) -> None:
+    """So that MySQL holds any source, and compares with django_migrations.
+
+    The _bin collation of the larger character set wins in a UNION:
+    https://dev.mysql.com/doc/refman/8.4/en/charset-collation-coercibility.html
+    """
+    if editor.connection.vendor == "mysql":
+        editor.execute(
+            f"ALTER TABLE {editor.quote_name(model._meta.db_table)} "
+            "CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+        )
+
+
+def _managed(
+    model: type[models.Model], fields: Iterable[AnyField]
+) -> type[models.Model]:
+    """The model with these fields, as a schema editor needs it.
+
+    For an unmanaged one it makes no indexes.
+    """
+    meta = {
+        "app_label": "django_rewind",
+        "db_table": model._meta.db_table,
+        "unique_together": model._meta.unique_together,
+        "indexes": model._meta.indexes,
+        "apps": Apps(),
+    }
+    body = {
+        "__module__": __name__,
+        "Meta": type("Meta", (), meta),
+        **{field.name: field.clone() for field in fields},
+    }
+    return type(model.__name__, (models.Model,), body)

@@ -1,0 +1,211 @@
+"""What is stored for a migration."""
+
+from __future__ import annotations
+
+import platform
+import py_compile
+import sys
+import zipfile
+from pathlib import Path
+
+import django
+import pytest
+from django.test import override_settings
+
+from django_rewind import capture, signing, source
+from django_rewind.models import MigrationCode, StoredCode
+from tests.history import History
+from tests.test_recorder import stored
+
+TEXT = """\
+# coding: {encoding}
+from django.db import migrations
+
+
+class Migration(migrations.Migration):
+    operations = [migrations.RunSQL("SELECT 1 -- {snake}", "SELECT 2")]
+"""
+
+
+def capture_it(app_label: str, name: str) -> MigrationCode:
+    return capture.capture(app_label, name, StoredCode.Captured.AT_APPLY)
+
+
+def test_everything_that_tells_where_it_came_from(history: History) -> None:
+    history.have("users: 0001")
+    history.migrate("users")
+    code = stored()["users", "0001"]
+    text = history.path("users.0001").read_text()
+    assert code.source_code == text
+    assert code.size == len(text.encode())
+    assert code.digest == source.digest(text)
+    assert code.captured == "apply"
+    assert code.module_name == "users.migrations.0001"
+    assert code.replaces == "[]"
+    assert code.django_version == django.get_version()
+    assert code.python_version == platform.python_version()
+    assert code.distribution == ""
+    assert code.gap == ""
+    signing.verify(code)
+
+
+def test_an_installed_app_is_stored_with_its_distribution() -> None:
+    assert capture_it("auth", "0001_initial").distribution == (
+        f"Django {django.get_version()}"
+    ), "Django's own apps are installed here"
+
+
+def test_it_names_the_distribution_whatever_the_metadata(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history.have("capdist: 0001; captop: 0001")
+    for name, file, text in [
+        ("capdist", "RECORD", "capdist/__init__.py,sha256=x,0\n"),
+        ("captop", "top_level.txt", "captop\n"),
+    ]:
+        info = history.folder / f"{name}-2.5.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Name: my-{name}\nVersion: 2.5\n")
+        (info / file).write_text(text)
+    # Asked once for each process.
+    capture._distributions.cache_clear()
+    capture._distribution_of_app.cache_clear()
+    try:
+        assert capture_it("capdist", "0001").distribution == "my-capdist 2.5"
+        assert capture_it("captop", "0001").distribution == "my-captop 2.5"
+    finally:
+        capture._distributions.cache_clear()
+        capture._distribution_of_app.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "snake"),
+    [
+        ("utf-8", "\N{SNAKE}"),
+        ("latin-1", "Zoë"),
+        ("cp1252", "€"),
+        ("utf-8-sig", "\N{SNOWMAN}"),
+        ("koi8-r", "Привет"),
+    ],
+)
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_the_text_survives_the_database(
+    history: History, encoding: str, snake: str, newline: str
+) -> None:
+    history.have("users: 0001")
+    cookie = "utf-8" if encoding == "utf-8-sig" else encoding
+    text = TEXT.format(encoding=cookie, snake=snake).replace("\n", newline)
+    path = history.path("users.0001")
+    path.write_bytes(text.encode(encoding))
+    history.migrate("users")
+    code = stored()["users", "0001"]
+    assert code.source_code == text
+    signing.verify(code)
+    history.run("verify_migrations", "users")
+    path.unlink()
+    history.migrate("users", "zero")
+    assert history.recorded() == []
+
+
+@pytest.mark.only("mysql")
+@pytest.mark.parametrize("charset", ["utf8mb3", "latin1"])
+def test_the_text_survives_a_database_with_an_older_character_set(
+    history: History, charset: str
+) -> None:
+    history.sql(f"ALTER DATABASE CHARACTER SET {charset}")
+    history.have("users: 0001")
+    text = TEXT.format(encoding="utf-8", snake="\N{SNAKE}")
+    history.write("users.0001", text=text)
+    history.migrate("users")
+    assert stored()["users", "0001"].source_code == text
+
+
+def test_bytecode_alone_is_a_gap_that_is_named(
+    history: History, caplog: pytest.LogCaptureFixture
+) -> None:
+    history.have("users: 0001")
+    path = history.path("users.0001")
+    py_compile.compile(str(path), cfile=str(path.with_suffix(".pyc")))
+    text = path.read_text()
+    path.unlink()
+    history.migrate()
+    assert history.recorded() == ["users.0001"]
+    assert not caplog.records
+    code = stored()["users", "0001"]
+    assert code.gap.endswith("0001.pyc has no source")
+    assert code.source_code == ""
+    assert "users.0001: it is stored without code" in history.run("verify_migrations")
+    with pytest.raises(SystemExit):
+        history.run("verify_migrations", strict=True)
+    # As soon as there is a source, it is caught up, and marked as captured later.
+    path.write_text(text)
+    path.with_suffix(".pyc").unlink()
+    assert "Stored the code of 1 migrations" in history.migrate()
+    code = stored()["users", "0001"]
+    assert (code.source_code, code.gap, code.captured) == (text, "", "later")
+
+
+def make_zip(history: History, *, with_source: bool) -> Path:
+    history.have("capzip: 0001")
+    history.forget_modules()
+    package = history.folder / "capzip"
+    archive = history.folder / "apps.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in package.rglob("*.py"):
+            if not with_source:
+                path.rename(path.with_suffix(".txt"))
+                compiled = str(path.with_suffix(".pyc"))
+                py_compile.compile(str(path.with_suffix(".txt")), cfile=compiled)
+                path = Path(compiled)
+            file.write(path, path.relative_to(history.folder))
+    package.rename(history.folder / "not_a_package")
+    return archive
+
+
+@pytest.mark.parametrize("with_source", [True, False])
+def test_a_zip_file_is_never_an_error(
+    history: History, caplog: pytest.LogCaptureFixture, with_source: bool
+) -> None:
+    archive = make_zip(history, with_source=with_source)
+    sys.path.append(str(archive))
+    try:
+        history.install()
+        history.migrate()
+        output = history.run("verify_migrations")
+        history.forget_modules()
+    finally:
+        sys.path.remove(str(archive))
+    assert history.recorded() == ["capzip.0001"]
+    assert not caplog.records
+    code = stored()["capzip", "0001"]
+    if with_source:
+        text = (history.folder / "not_a_package/migrations/0001.py").read_text()
+        assert code.source_code == text
+        assert code.gap == ""
+    else:
+        assert code.source_code == ""
+        assert "capzip.0001: it is stored without code" in output
+
+
+def test_a_long_reason_fits_its_column(history: History) -> None:
+    name = "x" * 50
+    folder = history.folder
+    for _ in range(5):
+        folder = folder / name
+        folder.mkdir()
+        (folder / "__init__.py").touch()
+    module = ".".join([name] * 5)
+    history.have("users: 0001")
+    compiled = folder / "0001.pyc"
+    py_compile.compile(str(history.path("users.0001")), cfile=str(compiled))
+    history.labels.append(name)
+    with override_settings(MIGRATION_MODULES={"users": module}):
+        history.migrate("users")
+        assert len(stored()["users", "0001"].gap) == 255
+
+
+def test_an_app_that_is_not_installed_is_a_gap() -> None:
+    code = capture_it("nowhere", "0001")
+    assert code.gap == "app 'nowhere' has no migrations module"
+    assert (code.module_name, code.distribution) == ("", "")
+    signing.verify(code)

@@ -1,0 +1,478 @@
+"""Whatever becomes recorded has its code stored, in the same transaction."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, connection, connections, transaction
+from django.db.migrations import executor
+from django.db.migrations.recorder import MigrationRecorder
+from django.test import override_settings
+
+from django_rewind import hooks, source, store, tables
+from django_rewind.models import Key, MigrationCode, StoredCode
+from tests.history import History
+
+
+def stored(alias: str = "default") -> dict[Key, MigrationCode]:
+    return {code.key: code for code in store.rows(connections[alias])}
+
+
+def names(alias: str = "default") -> set[str]:
+    return {".".join(key) for key in stored(alias) if key[0] != "django_rewind"}
+
+
+def make_recorder(alias: str = "default") -> MigrationRecorder:
+    return executor.MigrationExecutor(connections[alias]).recorder
+
+
+def fails(history: History, *args: str) -> None:
+    with pytest.raises(SystemExit) as end:
+        history.run("verify_migrations", *args)
+    assert end.value.code == 1
+
+
+@pytest.fixture
+def broken_store(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Saving users.0002_b fails, until it is mended."""
+    save = store.save
+
+    def fail_for_one(connection: Any, code: MigrationCode) -> None:
+        if code.migration_name == "0002_b":
+            raise DatabaseError("the disk is full")
+        save(connection, code)
+
+    monkeypatch.setattr(store, "save", fail_for_one)
+    return lambda: monkeypatch.setattr(store, "save", save)
+
+
+def test_the_first_migrate_stores_everything(history: History) -> None:
+    history.labels = ["users"]
+    contrib = ["django.contrib.auth", "django.contrib.contenttypes"]
+    history.write("users.0001", dependencies=[("auth", "0001_initial")])
+    # Ours comes last: most of it runs before our own migrations.
+    history.install(INSTALLED_APPS=[*contrib, "users", "django_rewind"])
+    history.migrate()
+    recorded = MigrationRecorder(connection).applied_migrations()
+    assert len(recorded) > 15
+    assert stored().keys() == recorded.keys()
+    for key, code in stored().items():
+        assert not code.gap
+        assert code.captured == StoredCode.Captured.AT_APPLY
+        assert code.source_code == source.read(source.module_name(*key) or "")
+
+
+def test_the_apps_whose_turn_is_before_ours_are_stored(history: History) -> None:
+    history.have("aaa: 0001")
+    history.migrate("aaa")
+    assert stored().keys() == {("aaa", "0001")}
+    assert stored()["aaa", "0001"].captured == StoredCode.Captured.AT_APPLY
+
+
+def test_faked_ones_are_stored(history: History) -> None:
+    history.have("users: 0001 > 0002_b")
+    history.migrate("users", "--fake")
+    assert names() == {"users.0001", "users.0002_b"}
+    assert "users_thing" not in history.tables()
+
+
+def test_a_faked_initial_one_is_stored(history: History) -> None:
+    history.have("users: 0001")
+    history.write(
+        "users.0001",
+        text=history.path("users.0001")
+        .read_text()
+        .replace("dependencies", "initial = True\n    dependencies"),
+    )
+    history.migrate("users")
+    history.sql("DELETE FROM django_migrations WHERE app = 'users'")
+    history.sql("DELETE FROM django_migrations_code WHERE app_label = 'users'")
+    output = history.migrate("users", "--fake-initial")
+    assert "FAKED" in output
+    assert names() == {"users.0001"}
+
+
+SQUASH = """\
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    replaces = [("users", "0001"), ("users", "0002_b")]
+    dependencies = []
+    operations = [
+        migrations.CreateModel(
+            "Thing", [("id", models.BigAutoField(primary_key=True))]
+        )
+    ]
+"""
+
+
+def test_a_squash_and_what_it_replaces_are_stored(history: History) -> None:
+    history.have("users: 0001 > 0002_b")
+    originals = {
+        name: history.path(f"users.{name}").read_text() for name in ("0001", "0002_b")
+    }
+    history.write("users.0001_squashed", text=SQUASH)
+    history.migrate("users")
+    assert {name: code.source_code for (_, name), code in stored().items()} == {
+        **originals,
+        "0001_squashed": SQUASH,
+    }
+    code = stored()["users", "0001_squashed"]
+    assert code.replaced_keys == [("users", "0001"), ("users", "0002_b")]
+    assert stored()["users", "0001"].replaced_keys == []
+    history.run("verify_migrations")
+
+
+def test_a_squash_whose_originals_are_deleted_stands_for_them(
+    history: History,
+) -> None:
+    history.write("users.0001_squashed", text=SQUASH)
+    history.migrate("users")
+    assert names() == {"users.0001", "users.0002_b", "users.0001_squashed"}
+    assert {code.source_code for code in stored().values()} == {SQUASH}
+    assert not any(code.gap for code in stored().values())
+    # What ran for the original is the squash, but it replaces nothing itself.
+    original = stored()["users", "0001"]
+    assert original.module_name == "users.migrations.0001_squashed"
+    assert original.replaced_keys == []
+    history.run("verify_migrations")
+
+
+def test_a_squash_that_comes_into_force_is_stored(history: History) -> None:
+    history.have("users: 0001 > 0002_b")
+    history.migrate("users")
+    history.write("users.0001_squashed", text=SQUASH)
+    history.migrate("users")
+    assert "users.0001_squashed" in names()
+
+
+def test_a_squash_in_force_since_before_the_installation_warns_of_nothing(
+    history: History, caplog: pytest.LogCaptureFixture
+) -> None:
+    history.have("users: 0001 > 0002_b")
+    with override_settings(DJANGO_REWIND_ENABLED=False):
+        history.migrate("users")
+    history.write("users.0001_squashed", text=SQUASH)
+    # Nothing to apply, so that Django makes no tables, only a record.
+    history.migrate("users")
+    assert names() == {"users.0001", "users.0002_b", "users.0001_squashed"}
+    assert not caplog.records
+
+
+def test_a_squash_of_a_renamed_app_is_no_failure(
+    history: History, caplog: pytest.LogCaptureFixture
+) -> None:
+    history.write("people.0001", text=SQUASH)
+    history.migrate()
+    assert history.recorded("users") == ["users.0001", "users.0002_b"]
+    assert names() == {"people.0001", "users.0001", "users.0002_b"}
+    history.run("verify_migrations")
+    assert not caplog.records
+
+
+def test_an_executor_driven_by_hand_stores(history: History) -> None:
+    history.have("users: 0001 > 0002_b")
+    runner = executor.MigrationExecutor(connection)
+    runner.migrate([("users", "0002_b")])
+    assert names() == {"users.0001", "users.0002_b"}
+
+
+def test_an_executor_imported_before_the_hooks_stores(history: History) -> None:
+    from django.db.migrations.executor import MigrationExecutor
+
+    history.have("users: 0001")
+    hooks.uninstall()
+    assert type(MigrationExecutor(connection).recorder) is MigrationRecorder
+    hooks.install()
+    MigrationExecutor(connection).migrate([("users", "0001")])
+    assert names() == {"users.0001"}
+
+
+def test_a_record_made_by_hand_is_stored(history: History) -> None:
+    history.have("users: 0001")
+    # Django makes its table in record_applied(), if it has to.
+    make_recorder().record_applied("users", "0001")
+    assert history.recorded() == ["users.0001"]
+    assert names() == {"users.0001"}
+
+
+def test_migration_modules_are_stored(history: History) -> None:
+    history.have("users: 0001; elsewhere: 0001_moved")
+    with override_settings(MIGRATION_MODULES={"users": "elsewhere.migrations"}):
+        history.migrate("users")
+        assert names() == {"users.0001_moved"}
+        code = stored()["users", "0001_moved"]
+        assert code.module_name == "elsewhere.migrations.0001_moved"
+        assert code.source_code == history.path("elsewhere.0001_moved").read_text()
+        history.run("verify_migrations")
+
+
+def test_each_database_stores_its_own(history: History) -> None:
+    history.have("users: 0001 > 0002_b")
+    history.migrate("users", database="other")
+    assert names("other") == {"users.0001", "users.0002_b"}
+    assert not history.tables() & {"django_migrations", "django_migrations_code"}
+    history.migrate("users", "0001")
+    assert names() == {"users.0001"}
+    history.lose("users.0002_b")
+    # Nothing to reverse there, and nothing is taken from the other one.
+    history.migrate("users", "0001")
+    assert "b" in history.columns("users_thing", "other")
+    history.migrate("users", "0001", database="other")
+    assert "b" not in history.columns("users_thing", "other")
+
+
+class KeepOut:
+    """A database for something else."""
+
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool:
+        return db == "default"
+
+    def db_for_read(self, model: Any, **hints: Any) -> str:
+        return "default"
+
+    db_for_write = db_for_read
+
+
+class KeepOurAppOut(KeepOut):
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool:
+        return app_label != "django_rewind"
+
+
+@pytest.mark.parametrize("router", [KeepOut, KeepOurAppOut])
+@pytest.mark.parametrize("alias", ["default", "other"])
+def test_routers_keep_the_code_out_of_no_database(
+    history: History, router: type[KeepOut], alias: str
+) -> None:
+    history.have("users: 0001 > 0002_b")
+    with override_settings(DATABASE_ROUTERS=[router()]):
+        history.migrate(database=alias)
+        assert names(alias) == {"users.0001", "users.0002_b"}
+        other = "other" if alias == "default" else "default"
+        assert "django_migrations_code" not in history.tables(other)
+        history.run("verify_migrations", database=alias)
+        history.lose("users.0002_b")
+        history.migrate("users", "0001", database=alias)
+        assert history.recorded(alias=alias) == ["users.0001"]
+
+
+def test_excluded_apps_are_recorded_and_not_stored(history: History) -> None:
+    history.have("users: 0001; blog: 0001")
+    with override_settings(DJANGO_REWIND_EXCLUDE_APPS=["users"]):
+        history.migrate()
+        history.migrate()
+        assert history.recorded() == ["blog.0001", "users.0001"]
+        assert names() == {"blog.0001"}
+        assert "EXCLUDE_APPS" in history.run("verify_migrations")
+    fails(history)
+
+
+def test_disabled_it_leaves_django_untouched(history: History) -> None:
+    history.have("users: 0001")
+    with override_settings(DJANGO_REWIND_ENABLED=False):
+        history.migrate("users")
+        assert history.recorded() == ["users.0001"]
+        assert "django_migrations_code" not in history.tables()
+
+
+def test_a_failing_migration_leaves_neither_record_nor_code(history: History) -> None:
+    history.have("users: 0001")
+    history.write("users.0002_b", "migrations.RunSQL('no sql')", [("users", "0001")])
+    with pytest.raises(DatabaseError):
+        history.migrate("users")
+    assert history.recorded() == ["users.0001"]
+    assert names() == {"users.0001"}
+
+
+def test_record_and_code_are_rolled_back_together(history: History) -> None:
+    history.have("users: 0001 > 0002_b")
+    history.migrate("users", "0001")
+    recorder = make_recorder()
+    recorder.ensure_schema()
+    with transaction.atomic():
+        recorder.record_applied("users", "0002_b")
+        assert "users.0002_b" in names()
+        transaction.set_rollback(True)
+    assert history.recorded() == ["users.0001"]
+    assert names() == {"users.0001"}
+
+
+def test_code_does_not_outlive_a_record_that_fails(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history.have("users: 0001 > 0002_b")
+    history.migrate("users", "0001")
+
+    class Crash(BaseException):
+        pass
+
+    def crash(*args: object) -> None:
+        raise Crash
+
+    # After the record, before the code: the record must go too.
+    monkeypatch.setattr(store, "save", crash)
+    with pytest.raises(Crash):
+        make_recorder().record_applied("users", "0002_b")
+    assert history.recorded() == ["users.0001"]
+
+
+def test_reversing_deletes_nothing(history: History) -> None:
+    history.have("users: 0001 > 0002_b")
+    history.migrate()
+    before = stored()["users", "0002_b"]
+    history.migrate("users", "zero")
+    after = stored()["users", "0002_b"]
+    assert (after.source_code, after.stored_at) == (
+        before.source_code,
+        before.stored_at,
+    )
+
+
+# What fails, and what is said.
+
+
+def test_a_failing_capture_never_fails_the_migration(
+    history: History, caplog: pytest.LogCaptureFixture, broken_store: Any
+) -> None:
+    history.have("users: 0001 > 0002_b > 0003_c")
+    history.migrate()
+    assert history.recorded() == ["users.0001", "users.0002_b", "users.0003_c"]
+    assert names() == {"users.0001", "users.0003_c"}
+    fails(history)
+    broken_store()
+    output = history.migrate()
+    assert "Stored the code of 1 migrations applied earlier." in output
+    history.run("verify_migrations")
+    assert stored()["users", "0002_b"].captured == StoredCode.Captured.LATER
+    assert stored()["users", "0001"].captured == StoredCode.Captured.AT_APPLY
+
+
+def test_a_failing_capture_is_one_warning_that_names_it(
+    history: History, caplog: pytest.LogCaptureFixture, broken_store: Any
+) -> None:
+    history.have("users: 0001 > 0002_b > 0003_c")
+    # So that Django sends post_migrate for more than one app.
+    (history.folder / "users" / "models.py").touch()
+    contrib = ["django.contrib.auth", "django.contrib.contenttypes"]
+    history.install(INSTALLED_APPS=["django_rewind", "users", *contrib])
+    history.migrate()
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "users.0002_b" in record.getMessage()
+    assert "'default'" in record.getMessage()
+    assert "the disk is full" in record.getMessage()
+
+
+@pytest.mark.parametrize("name", ["read", "replaces", "module_name", "find"])
+def test_whatever_fails_in_a_capture_is_a_warning(
+    history: History,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    history.have("users: 0001")
+    recorder = make_recorder()
+    recorder.ensure_schema()
+    with monkeypatch.context() as patch:
+        patch.setattr(source, name, failing(OSError("unreadable")))
+        recorder.record_applied("users", "0001")
+    (record,) = caplog.records
+    assert "users.0001" in record.getMessage()
+    assert "unreadable" in record.getMessage()
+    assert history.recorded() == ["users.0001"]
+    fails(history)
+    history.migrate("users")
+    history.run("verify_migrations")
+
+
+def failing(error: Exception) -> Any:
+    def fail(*args: object) -> None:
+        raise error
+
+    return fail
+
+
+def warned_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The migrations that the warnings name, in order."""
+    messages = [record.getMessage() for record in caplog.records]
+    return [name for text in messages for name in re.findall(r"\busers\.\w+", text)]
+
+
+def test_a_file_that_vanishes_during_the_run_is_a_warning(
+    history: History, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As with `git switch` in another terminal.
+    history.have("users: 0001")
+    path = history.write(
+        "users.0002_b",
+        "migrations.RunPython(lambda apps, editor: os.unlink(__file__))",
+        [("users", "0001")],
+    )
+    text = "import os\n" + path.read_text()
+    path.write_text(text)
+    history.forget_modules()
+    history.migrate()
+    assert warned_of(caplog) == ["users.0002_b"]
+    fails(history)
+    path.write_text(text)
+    history.migrate()
+    history.run("verify_migrations")
+
+
+def test_a_table_dropped_in_the_middle_of_a_run_is_made_again(
+    history: History, caplog: pytest.LogCaptureFixture
+) -> None:
+    history.have("users: 0001")
+    history.write(
+        "users.0002_b",
+        "migrations.RunSQL('DROP TABLE django_migrations_code')",
+        [("users", "0001")],
+    )
+    history.write("users.0003_c", dependencies=[("users", "0002_b")])
+    history.migrate()
+    assert history.recorded() == ["users.0001", "users.0002_b", "users.0003_c"]
+    assert warned_of(caplog) == ["users.0002_b", "users.0003_c"]
+    assert names() == {"users.0001", "users.0002_b", "users.0003_c"}
+    assert {code.captured for code in stored().values()} == {"later"}
+    history.run("verify_migrations")
+
+
+@pytest.mark.only("postgresql")
+def test_a_failing_capture_leaves_the_transaction_usable(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history.have("users: 0001 > 0002_b")
+    recorder = make_recorder()
+    recorder.ensure_schema()
+    # Fails in the database, which spoils a transaction without a savepoint.
+    monkeypatch.setattr(
+        MigrationCode, "save", lambda code, **kwargs: history.sql("SELECT nothing")
+    )
+    with transaction.atomic():
+        recorder.record_applied("users", "0001")
+        history.sql("CREATE TABLE after (id integer)")
+    assert history.recorded() == ["users.0001"]
+    assert "after" in history.tables()
+
+
+def test_a_table_that_cannot_be_made_never_fails_a_migration(
+    history: History,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    history.have("users: 0001 > 0002_b")
+    with monkeypatch.context() as patch:
+        patch.setattr(tables, "_create", failing(DatabaseError("not allowed")))
+        history.migrate("users", "0001")
+        history.migrate("users")
+        # Nothing to do.
+        history.migrate("users")
+    assert history.recorded() == ["users.0001", "users.0002_b"]
+    assert any("not allowed" in record.getMessage() for record in caplog.records)
+    fails(history)
+    history.migrate("users")
+    history.run("verify_migrations")

@@ -1,0 +1,190 @@
+"""SQLite's remake of a table keeps what ghosts added to it."""
+
+from __future__ import annotations
+
+import pytest
+from django.core.management import CommandError
+
+from tests.history import History
+
+pytestmark = pytest.mark.only("sqlite")
+
+GHOST = """
+migrations.AddField("thing", "prefs", models.TextField(default="none")),
+migrations.AddField(
+    "thing", "friend", models.ForeignKey("users.Thing", models.CASCADE, null=True)
+),
+migrations.AddField(
+    "thing", "rank", models.PositiveIntegerField(null=True, unique=True)
+),
+migrations.AddIndex("thing", models.Index(fields=["name"], name="ghost_by_name")),
+migrations.AddIndex("thing", models.Index(fields=["prefs"], name="ghost_by_prefs")),
+migrations.AddConstraint(
+    "thing",
+    models.UniqueConstraint(fields=["prefs", "name"], name="ghost_unique"),
+),
+"""
+ALTER = 'migrations.AlterField("thing", "name", models.CharField(max_length=99)),'
+
+
+@pytest.fixture
+def ghost(history: History) -> History:
+    """users.0002_prefs is a ghost, and there are two rows with its data."""
+    history.have("users: 0001")
+    history.write("users.0002_prefs", GHOST, [("users", "0001")])
+    history.migrate()
+    history.sql(
+        "INSERT INTO users_thing (id, name, prefs, rank, friend_id) "
+        "VALUES (1, 'Ann', 'dark', 7, NULL), (2, 'Bob', 'light', NULL, 1)"
+    )
+    history.lose("users.0002_prefs")
+    return history
+
+
+def rows(history: History) -> list[tuple[object, ...]]:
+    return list(
+        history.sql(
+            "SELECT id, name, prefs, rank, friend_id FROM users_thing ORDER BY id"
+        )
+    )
+
+
+def indexes(history: History) -> set[str]:
+    return {
+        name
+        for (name,) in history.sql(
+            "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL "
+            "AND tbl_name = 'users_thing'"
+        )
+    }
+
+
+def test_a_remake_keeps_columns_data_indexes_and_constraints(ghost: History) -> None:
+    before = rows(ghost), indexes(ghost)
+    ghost.write("users.0002_longer", ALTER, [("users", "0001")])
+    ghost.migrate()
+    assert (rows(ghost), indexes(ghost)) == before
+    assert (
+        "varchar(99)"
+        in ghost.sql("SELECT sql FROM sqlite_master WHERE name = 'users_thing'")[0][0]
+    )
+    with pytest.raises(Exception, match="UNIQUE"):
+        ghost.sql("INSERT INTO users_thing VALUES (3, 'Ann', 'dark', NULL, NULL)")
+    with pytest.raises(Exception, match="UNIQUE"):
+        ghost.sql(
+            "INSERT INTO users_thing (id, name, prefs, rank) VALUES (3, 'C', 'c', 7)"
+        )
+
+
+def test_the_ghost_can_be_reversed_after_a_remake(ghost: History) -> None:
+    ghost.write("users.0002_longer", ALTER, [("users", "0001")])
+    ghost.migrate()
+    ghost.migrate("users", "0001")
+    assert ghost.columns("users_thing") == ["id", "name"]
+    assert ghost.sql("SELECT id, name FROM users_thing") == [(1, "Ann"), (2, "Bob")]
+    assert indexes(ghost) == set()
+
+
+def test_a_column_that_no_ghost_added_is_dropped_as_by_django(
+    history: History,
+) -> None:
+    history.have("users: 0001")
+    history.migrate()
+    history.sql("ALTER TABLE users_thing ADD COLUMN by_hand integer NULL")
+    history.write("users.0002_longer", ALTER, [("users", "0001")])
+    history.migrate()
+    assert history.columns("users_thing") == ["id", "name"]
+
+
+def test_the_same_column_from_two_branches_is_refused(ghost: History) -> None:
+    ghost.write(
+        "users.0002_other",
+        'migrations.AddField("thing", "prefs", models.TextField(default="")),',
+        [("users", "0001")],
+    )
+    before = rows(ghost)
+    with pytest.raises(CommandError) as refusal:
+        ghost.migrate()
+    assert "already has the column 'prefs'" in str(refusal.value)
+    assert rows(ghost) == before
+    assert "users.0002_other" not in ghost.recorded()
+
+
+def test_siblings_leave_nothing_behind(history: History) -> None:
+    """Reversed in the wrong order, a remake would make the ghost's column anew."""
+    history.have("users: 0001")
+    history.write(
+        "users.0002_a",
+        'migrations.AddField("thing", "a", models.TextField(default="x")),',
+        [("users", "0001")],
+    )
+    history.migrate()
+    history.sql("INSERT INTO users_thing (id, name, a) VALUES (1, 'Ann', 'x')")
+    history.lose("users.0002_a")
+    history.write("users.0002_b", ALTER, [("users", "0001")])
+    history.migrate()
+    history.lose("users.0002_b")
+    history.migrate("users", "0001")
+    assert history.sql("SELECT id, name FROM users_thing") == [(1, "Ann")]
+    assert sorted(history.columns("users_thing")) == ["id", "name"]
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        'migrations.RenameField("thing", "name", "full_name"),',
+        'migrations.RemoveField("thing", "name"),',
+    ],
+)
+def test_a_column_that_a_ghost_took_away_is_not_made_up(
+    history: History, operation: str
+) -> None:
+    """SQLite reads a quoted name without a column as text, and would store that."""
+    history.have("users: 0001")
+    history.write("users.0002_a", operation, [("users", "0001")])
+    history.migrate()
+    columns = ", ".join(history.columns("users_thing"))
+    values = "1, 'Ann'" if "full_name" in columns else "1"
+    history.sql(f"INSERT INTO users_thing ({columns}) VALUES ({values})")
+    before = history.sql("SELECT * FROM users_thing")
+    history.lose("users.0002_a")
+    history.write("users.0002_b", ALTER, [("users", "0001")])
+    with pytest.raises(CommandError) as refusal:
+        history.migrate()
+    assert "lacks the column 'name'" in str(refusal.value)
+    assert "users.0002_a" in str(refusal.value)
+    assert history.sql("SELECT * FROM users_thing") == before
+    history.migrate("users", "0001")
+    assert sorted(history.columns("users_thing")) == ["id", "name"]
+
+
+def test_what_an_edited_migration_added_is_kept(history: History) -> None:
+    history.have("users: 0001 > 0002_a")
+    history.migrate()
+    history.sql("INSERT INTO users_thing (id, name, a) VALUES (1, 'Ann', 7)")
+    history.write("users.0002_a", "", [("users", "0001")])
+    history.write("users.0003_b", ALTER, [("users", "0002_a")])
+    history.migrate()
+    assert history.sql("SELECT id, name, a FROM users_thing") == [(1, "Ann", 7)]
+
+
+def test_what_a_ghost_of_another_app_added_is_kept(history: History) -> None:
+    history.have("users: 0001")
+    history.write(
+        "shop.0001",
+        """
+        migrations.RunSQL(
+            "ALTER TABLE users_thing ADD COLUMN loyalty integer DEFAULT 5",
+            "ALTER TABLE users_thing DROP COLUMN loyalty",
+        ),
+        """,
+        [("users", "0001")],
+    )
+    history.migrate()
+    history.sql("INSERT INTO users_thing VALUES (1, 'Ann', 99)")
+    history.lose("shop.0001")
+    history.write("users.0002_b", ALTER, [("users", "0001")])
+    history.migrate()
+    assert history.sql("SELECT * FROM users_thing") == [(1, "Ann", 99)]
+    history.migrate("shop", "zero")
+    assert history.columns("users_thing") == ["id", "name"]
