@@ -124,6 +124,16 @@ class Project:
         assert bool(done.returncode) is fails, done.stdout + done.stderr
         return done
 
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Run manage.py meanwhile; what it prints comes as one text."""
+        return subprocess.Popen(
+            [sys.executable, "-W", "error", "manage.py", *arguments],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
     def manage_and_kill(self, *arguments: str, when: Path) -> None:
         """SIGKILL manage.py as soon as the file exists that it is going to write."""
         process = subprocess.Popen(

@@ -24,6 +24,7 @@ OURS = {
     "django_migrations_code",
     "django_migrations_code_earlier",
     "django_migrations_code_needed",
+    "django_migrations_journal",
 }
 
 

@@ -37,3 +37,24 @@ class NeededCode(models.Model):
 
     def __str__(self) -> str:
         return self.digest
+
+
+class JournalEntry(models.Model):
+    """One line of the journal, as JSON text, and the hash that chains it; see journal.
+
+    Rows are only ever added.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    previous = models.CharField("hash of the one before", max_length=64)
+    hash = models.CharField(max_length=64)
+    entry = models.TextField()
+
+    class Meta:
+        apps = Apps()
+        app_label = "django_rewind"
+        db_table = "django_migrations_journal"
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.hash

@@ -1,18 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from itertools import takewhile
 from typing import Any
 
 from django.apps import AppConfig, apps
 from django.core import checks
 from django.core.management import get_commands, load_command_class
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import connections
 
-from . import conf, status
+from . import conf, notice, status
 from .exceptions import StoreUnreadable, TableOutdated
-from .status import File, Status
-from .terminal import on_one_line
+from .status import Status
 
 
 def register() -> None:
@@ -71,30 +69,16 @@ def _ghosts(alias: str, answers: Collection[Status]) -> list[checks.CheckMessage
     ghosts = [answer for answer in answers if answer.is_ghost]
     if not ghosts:
         return []
-    labels = list(dict.fromkeys(ghost.app_label for ghost in ghosts))
-    option = "" if alias == DEFAULT_DB_ALIAS else f" --database {alias}"
     lacking = [ghost for ghost in ghosts if ghost.gap or not ghost.stored]
-    without_code = {ghost.app_label for ghost in lacking}
-    commands = [
-        f"'manage.py migrate {label} {_before(label, answers)}{option}'"
-        for label in labels
-        # Who wrote the database may have written anything; this is to be copied.
-        if str(label).isidentifier() and label not in without_code
-    ]
-    hints = []
-    if commands:
-        hints.append(f"To reverse them from stored code: {', '.join(commands)}.")
+    hint = None
     if lacking:
-        hints.append(
+        hint = (
             "These can only be reversed with the code that has their files: "
-            f"{_names(lacking)}."
+            f"{notice.names(lacking)}."
         )
     return [
         checks.Warning(
-            f"Applied to database '{alias}', but their files are gone: "
-            f"{_names(ghosts)}.",
-            hint=" ".join(hints),
-            id="django_rewind.W002",
+            notice.of_ghosts(alias, ghosts), hint=hint, id="django_rewind.W002"
         )
     ]
 
@@ -106,7 +90,7 @@ def _not_stored(alias: str, answers: Collection[Status]) -> list[checks.CheckMes
     return [
         checks.Warning(
             f"Applied to database '{alias}', but their code is not stored: "
-            f"{_names(lacking)}.",
+            f"{notice.names(lacking)}.",
             hint=(
                 "'manage.py migrate' stores it where the file is there. Check out the "
                 "code that has the other files and run it there too."
@@ -114,15 +98,3 @@ def _not_stored(alias: str, answers: Collection[Status]) -> list[checks.CheckMes
             id="django_rewind.W003",
         )
     ]
-
-
-def _before(app_label: str, answers: Collection[Status]) -> str:
-    """What to migrate an app to, so that all its ghosts are reversed."""
-    of_app = [a for a in answers if a.app_label == app_label and a.recorded]
-    before = takewhile(lambda answer: not answer.is_ghost, of_app)
-    names = [a.migration_name for a in before if a.file is not File.MISSING]
-    return names[-1] if names else "zero"
-
-
-def _names(answers: list[Status]) -> str:
-    return on_one_line(", ".join(f"{a.app_label}.{a.migration_name}" for a in answers))

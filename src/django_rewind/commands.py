@@ -27,6 +27,9 @@ class DatabaseCommand(BaseCommand):
         parser.add_argument(
             "app_label", nargs="?", help="App label of the only app to look at."
         )
+        self.add_database(parser)
+
+    def add_database(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--database",
             default=DEFAULT_DB_ALIAS,

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from django.conf import settings
 
+from .exceptions import BadSetting
+
 
 def is_enabled() -> bool:
     """DJANGO_REWIND_ENABLED: False leaves Django untouched."""
@@ -20,6 +22,29 @@ def excluded_apps() -> frozenset[str]:
 def closure_limit() -> int:
     """DJANGO_REWIND_CLOSURE_LIMIT: bytes of other code stored with one migration."""
     return int(getattr(settings, "DJANGO_REWIND_CLOSURE_LIMIT", 512 * 1024))
+
+
+def lock_is_used() -> bool:
+    """DJANGO_REWIND_LOCK: False for poolers whose connections cannot hold a lock."""
+    return bool(getattr(settings, "DJANGO_REWIND_LOCK", True))
+
+
+def lock_timeout() -> float:
+    """DJANGO_REWIND_LOCK_TIMEOUT: seconds to wait for another process; 0 for none."""
+    value = getattr(settings, "DJANGO_REWIND_LOCK_TIMEOUT", 600)
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = -1
+    # Not a number is not more than anything.
+    if not seconds >= 0:
+        raise BadSetting("DJANGO_REWIND_LOCK_TIMEOUT", value, "seconds, 0 or more")
+    return seconds
+
+
+def is_automatic() -> bool:
+    """DJANGO_REWIND_AUTO: `migrate` rewinds ghosts first; only while DEBUG is on."""
+    return bool(getattr(settings, "DJANGO_REWIND_AUTO", False))
 
 
 def signing_keys() -> Sequence[str | bytes]:

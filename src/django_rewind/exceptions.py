@@ -24,6 +24,26 @@ class RewindError(Exception):
     """Base of the errors that django-rewind foresees."""
 
 
+class BadSetting(RewindError):
+    def __init__(self, name: str, value: object, expected: str) -> None:
+        self.name = name
+        super().__init__(f"{name} is {value!r}. Set it to {expected}.")
+
+
+class LockTimeout(RewindError):
+    """Another process migrates the database, and goes on for too long."""
+
+    def __init__(self, alias: str, holder: str, seconds: float) -> None:
+        self.alias = alias
+        self.holder = holder
+        super().__init__(
+            f"The lock of database '{alias}' is held by {holder}, and was not free "
+            f"within {seconds:g} seconds. Nothing was changed. Try again when that "
+            "process is done, or raise DJANGO_REWIND_LOCK_TIMEOUT. If no such process "
+            "runs, a connection pooler keeps the lock: set DJANGO_REWIND_LOCK = False."
+        )
+
+
 class SourceUnavailable(RewindError):
     """A migration has no text that could be stored."""
 
@@ -83,3 +103,45 @@ class Refused(RewindError):
     def __str__(self) -> str:
         lines = "\n".join(f"  {problem}" for problem in self.problems)
         return f"Cannot {on_one_line(self.goal)}. Nothing was changed.\n{lines}"
+
+
+class HalfDone(RewindError):
+    """A migration of which a run before reversed a part, between two commits."""
+
+    def __init__(self, key: tuple[str, str], at: str, described: str) -> None:
+        self.key = key
+        super().__init__(
+            "{}.{} was reversed in part, on {}. Nothing was changed now.\n{}\n"
+            "Finished: 'manage.py migrate {} NAME --fake', with the migration before "
+            "it, removes its record. Undone: 'manage.py rewind --mended' reverses it "
+            "as a whole.".format(*map(on_one_line, key), at, described, key[0])
+        )
+
+
+class Stopped(RewindError):
+    """A run that stopped part-way: what is done, what is left, and what went wrong."""
+
+    def __init__(
+        self,
+        done: Sequence[str],
+        left: Sequence[str],
+        error: BaseException,
+        half: str = "",
+    ) -> None:
+        self.done = done
+        self.left = left
+        self.error = error
+        # What was done of the first one that is left, in lines.
+        self.half = half
+        super().__init__(done, left, error, half)
+
+    def __str__(self) -> str:
+        reason = on_one_line(f"{type(self.error).__name__}: {self.error}")
+        lines = [
+            f"Stopped at {self.left[0] if self.left else 'the end'}: {reason}",
+            *self.half.splitlines(),
+            f"Done: {', '.join(self.done) or 'nothing'}.",
+            f"Left: {', '.join(self.left) or 'nothing'}.",
+            "Remove the cause and run the same command again: it goes on from there.",
+        ]
+        return "\n  ".join(lines)

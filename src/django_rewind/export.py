@@ -168,6 +168,9 @@ def _prepare(file: File, folder: Path, *, force: bool) -> Target:
     path = folder / file.path
     if folder.resolve() not in path.resolve().parents:
         raise RewindError("a symbolic link leads out of the folder.")
+    if any(parent.is_symlink() and not parent.exists() for parent in path.parents):
+        # Python 3.13 resolves them too, and those in a circle.
+        raise RewindError("a symbolic link leads nowhere.")
     if not next(parent for parent in path.parents if parent.exists()).is_dir():
         raise RewindError("what should be its folder is a file.")
     exists = path.exists()

@@ -91,6 +91,19 @@ class Ghosts:
         if not fake and edited is None:
             self._use_files_that_alone_reverse()
 
+    def use_files_apart_from_gone_apps(self) -> None:
+        """Nothing of an installed app goes with one that is gone: it could not return.
+
+        Where the file no longer depends on it, the file counts.
+        """
+        for key, migration in list(self.loaded.items()):
+            if key in self.files.disk_migrations and any(
+                self._is_uninstalled(app_label)
+                for app_label, _ in migration.dependencies
+            ):
+                del self.loaded[key]
+                self.files_instead[key] = "it depended on an app that is gone."
+
     def _use_files_that_alone_reverse(self) -> None:
         for key, migration in list(self.loaded.items()):
             file = self.files.disk_migrations.get(key)
@@ -131,8 +144,13 @@ class Ghosts:
                 migration = self.loaded[key]
                 migration.dependencies = [*migration.dependencies, target]
 
-    def history(self, order: Sequence[Key] = ()) -> StoredHistory:
-        """`order`: the migrations to reverse, in the order of their application."""
+    def history(
+        self, order: Sequence[Key] = (), staying: Sequence[Key] = ()
+    ) -> StoredHistory:
+        """`order`: the migrations to reverse, in the order of their application.
+
+        `staying`: what they all come after.
+        """
         superseded: dict[Key, list[Key]] = {}
         for key, answer in self.statuses.items():
             if answer.superseded_by is not None:
@@ -144,7 +162,9 @@ class Ghosts:
             for original in migration.replaces:
                 # Django 3.2 leaves the record of a squash that it reversed.
                 superseded.setdefault(original, []).append(key)
-        before = dict(zip(order[1:], order))
+        before = {key: [other] for key, other in zip(order[1:], order)}
+        if order:
+            before[order[0]] = list(staying)
         uninstalled = {
             label for label, _ in self.statuses if self._is_uninstalled(label)
         }

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,6 +54,16 @@ class Repository(NamedTuple):
     is_shallow: bool
 
 
+class Hooks(NamedTuple):
+    """Where git looks for the hooks of a repository."""
+
+    folder: Path
+    # What all working trees of the repository have in common.
+    common: Path
+    # Where core.hooksPath is set: "global", "system", "local", ...; "" if it is not.
+    scope: str
+
+
 class Version(NamedTuple):
     """A text that a commit gave to a file."""
 
@@ -81,6 +91,46 @@ def find_repository(folder: Path) -> Repository | None:
         output.decode("utf-8", "surrogateescape").rstrip("\n").rsplit("\n", 1)
     )
     return Repository(Path(os.path.realpath(top)), shallow == "true")
+
+
+def head(repository: Repository) -> tuple[str, str]:
+    """The branch that is checked out ("HEAD" if none is), and its commit.
+
+    Raises RewindError, also where nothing is committed yet.
+    """
+    output = _run(repository.top, ["rev-parse", "HEAD", "--abbrev-ref", "HEAD"])
+    commit, branch = output.decode("utf-8", "replace").split("\n")[:2]
+    return branch, commit
+
+
+def resolve(repository: Repository, name: str) -> str:
+    """The commit that a name stands for. Raises RewindError if there is none."""
+    arguments = ["rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}"]
+    return _run(repository.top, arguments).decode().strip()
+
+
+def find_hooks(repository: Repository) -> Hooks:
+    """Raises RewindError."""
+
+    def ask(*arguments: str) -> str:
+        # The configuration is what is asked for.
+        output = _run(repository.top, arguments, overrides={})
+        return output.decode("utf-8", "surrogateescape")
+
+    folder = ask("rev-parse", "--git-path", "hooks").rstrip("\n")
+    common = ask("rev-parse", "--git-common-dir").rstrip("\n")
+    # By turns where it is set, and what; the last one wins.
+    fields = ask("config", "--show-scope", "--null", "--list").split("\0")
+    scopes = [
+        scope
+        for scope, entry in zip(fields[::2], fields[1::2])
+        if entry.partition("\n")[0] == "core.hookspath"
+    ]
+    return Hooks(
+        Path(os.path.realpath(repository.top / folder)),
+        Path(os.path.realpath(repository.top / common)),
+        scopes[-1] if scopes else "",
+    )
 
 
 def find_versions(repository: Repository, folders: Iterable[str]) -> list[Version]:
@@ -157,6 +207,7 @@ def _run(
     arguments: Sequence[str],
     stdin: bytes = b"",
     remedy: str = "Do what it says, then try again",
+    overrides: Mapping[str, str] = OVERRIDES,
 ) -> bytes:
     program = shutil.which("git")
     if program is None:
@@ -164,7 +215,7 @@ def _run(
             "The program 'git' was not found. Install it, or add it to PATH."
         )
     options = [
-        part for name, value in OVERRIDES.items() for part in ("-c", f"{name}={value}")
+        part for name, value in overrides.items() for part in ("-c", f"{name}={value}")
     ]
     try:
         done = subprocess.run(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
 
-from .models import Key
+from .models import Key, MigrationCode
 
 
 class StoredHistory(NamedTuple):
@@ -21,10 +22,13 @@ class StoredHistory(NamedTuple):
     migrations: dict[Key, Migration]
     # Recorded migrations without a file, under what stands for them: with it, they go.
     superseded: dict[Key, list[Key]]
-    # Each step of the plan but the first → the one that was applied before it.
-    before: dict[Key, Key]
+    # Each step of the plan → the one that was applied before it; the first one → what
+    # stays.
+    before: dict[Key, list[Key]]
     # Labels of apps that are not installed: only the database knows them.
     uninstalled: frozenset[str] = frozenset()
+    # What is applied again from stored code, and its row.
+    codes: Mapping[Key, MigrationCode] = MappingProxyType({})
 
 
 _current: ContextVar[StoredHistory | None] = ContextVar("stored_history", default=None)

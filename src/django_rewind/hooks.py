@@ -8,15 +8,26 @@ from importlib import import_module
 from typing import Any
 
 from django.apps import apps
+from django.core.management.base import BaseCommand
+from django.db.backends.base.creation import BaseDatabaseCreation
 from django.db.backends.sqlite3.schema import DatabaseSchemaEditor
 from django.db.migrations import executor
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.state import AppConfigStub
 from django.db.models.signals import post_migrate
 
+from . import notice
 from .backfill import catch_up_after_migrate
+from .keepdb import replacing_outdated_clones, rewinding_what_was_kept
 from .loader import SeesGhosts
-from .recorder import StoresCode, noting_fakes, noting_initial_fakes
+from .locks import planned_under_lock
+from .recorder import (
+    StoresCode,
+    journalling_apply,
+    journalling_plan,
+    journalling_unapply,
+    noting_initial_fakes,
+)
 from .remake import keeping_what_ghosts_added
 
 _originals: list[tuple[Any, str, Any]] = []
@@ -30,9 +41,15 @@ def install() -> None:
     # reached, whoever imported it before.
     _rebind(executor, "MigrationLoader", lambda base: _extend(base, SeesGhosts))
     _rebind(executor, "MigrationRecorder", lambda base: _extend(base, StoresCode))
-    _rebind(MigrationExecutor, "apply_migration", noting_fakes)
+    _rebind(MigrationExecutor, "migrate", journalling_plan)
+    _rebind(MigrationExecutor, "apply_migration", journalling_apply)
+    _rebind(MigrationExecutor, "unapply_migration", journalling_unapply)
     _rebind(MigrationExecutor, "detect_soft_applied", noting_initial_fakes)
+    _rebind(MigrationExecutor, "migration_plan", planned_under_lock)
+    _rebind(BaseCommand, "check_migrations", notice.beside_unapplied)
     _rebind(DatabaseSchemaEditor, "_remake_table", keeping_what_ghosts_added)
+    _rebind(BaseDatabaseCreation, "create_test_db", rewinding_what_was_kept)
+    _rebind(BaseDatabaseCreation, "clone_test_db", replacing_outdated_clones)
     post_migrate.connect(catch_up_after_migrate, dispatch_uid="django_rewind")
 
 

@@ -34,6 +34,8 @@ class StoredMigration(Migration):
 class FakedMigration(Migration):
     """Recorded with --fake: to reverse it would drop what it never made."""
 
+    is_faked = True
+
     def unapply(
         self,
         project_state: ProjectState,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -39,20 +40,20 @@ class SeesGhosts(MigrationLoader):
         stored = history.of(self.connection)
         if stored is None:
             return
-        self.ghosts = {
-            key: migration
-            for key, migration in stored.migrations.items()
-            if key not in self.disk_migrations
-        }
-        self.disk_migrations.update(stored.migrations)
+        # Copies, since what is added below is for this run only.
+        copies = {key: copy(migration) for key, migration in stored.migrations.items()}
+        self.ghosts = {k: m for k, m in copies.items() if k not in self.disk_migrations}
+        self.disk_migrations.update(copies)
         migration: Any
         for key, before in stored.before.items():
             # Siblings in the graph were applied one after the other. Without this,
             # Django reverses them in the order of their names, each from a state
             # in which the others are still applied.
             migration = self.disk_migrations.get(key)
-            if migration is not None and before not in migration.dependencies:
-                migration.dependencies = [*migration.dependencies, before]
+            if migration is not None:
+                known = migration.dependencies
+                more = [other for other in before if other not in known]
+                migration.dependencies = [*known, *more]
         for app_label, _ in self.ghosts:
             # Else the state would take its models from the models module.
             self.unmigrated_apps.discard(app_label)

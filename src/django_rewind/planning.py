@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 
 from django.db.migrations import Migration
+from django.db.migrations.graph import MigrationGraph
 from django.db.migrations.operations import SeparateDatabaseAndState
 from django.db.migrations.operations.base import Operation
 
@@ -109,3 +117,41 @@ def in_the_way(
         if not more:
             return sorted(found, key=lambda key: position[key])
         found |= more
+
+
+def with_dependants(
+    graph: MigrationGraph, wanted: Iterable[Key], applied: Collection[Key]
+) -> list[Key]:
+    """The applied ones of these, and of what depends on them."""
+    found: dict[Key, None] = {}
+    for key in wanted:
+        if key not in found:
+            found.update(dict.fromkeys(graph.backwards_plan(key)))
+    return [key for key in found if key in applied]
+
+
+def last_of(graph: MigrationGraph, keys: Collection[Key]) -> list[Key]:
+    """Those on which no other of them depends."""
+    known = frozenset(keys)
+    return [
+        key
+        for key in keys
+        if not any(child.key in known for child in graph.node_map[key].children)
+    ]
+
+
+def reasons(
+    graph: MigrationGraph, plan: Sequence[Key], wanted: Mapping[Key, str]
+) -> dict[Key, str]:
+    """Why each step is there; those that nobody wanted depend on another one."""
+    found = {}
+    for key in plan:
+        parents = {parent.key for parent in graph.node_map[key].parents}
+        others = sorted(parents.intersection(plan))
+        if key in wanted:
+            found[key] = wanted[key]
+        elif others:
+            found[key] = "depends on {}.{}".format(*others[0])
+        else:
+            found[key] = "a part of what is reversed"
+    return found

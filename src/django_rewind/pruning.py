@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
-from . import needs, store
+from . import journal, needs, store
 from .exceptions import RewindError
 from .models import Key, MigrationCode, StoredCode
 
@@ -106,6 +106,7 @@ def _mentioned(codes: Iterable[StoredCode]) -> set[str]:
 def prune(connection: BaseDatabaseWrapper, scope: Scope, agreed: Surplus) -> Surplus:
     """Remove what was agreed to, as far as it still may go; what was removed."""
     known = {_identity(code) for code in agreed.codes}
+    run = journal.current()
     with transaction.atomic(using=connection.alias):
         # A migrate may have recorded something meanwhile, and may do so now.
         store.lock(connection)
@@ -115,6 +116,8 @@ def prune(connection: BaseDatabaseWrapper, scope: Scope, agreed: Surplus) -> Sur
         needed = (agreed.needed & now.needed).difference(_mentioned(stays))
         store.delete(connection, going)
         needs.delete(connection, needed)
+        for code in going:
+            run.note(connection, journal.PRUNE_CODE, code.key, code.digest)
     return Surplus(going, needed)
 
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+import django
 from django.db import DatabaseError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations import Migration
 
 from . import conf, history, store, tables
-from .models import Key, StoredCode
+from .models import Key, MigrationCode, StoredCode
 
 if TYPE_CHECKING:
     from django.db.migrations.recorder import MigrationRecorder
+
+    from .journal import Run, Step
 else:
     MigrationRecorder = object
 
 logger = logging.getLogger("django_rewind")
+
+APPLY, REVERSE = "apply", "reverse"
 
 
 class StoresCode(MigrationRecorder):
@@ -28,9 +34,11 @@ class StoresCode(MigrationRecorder):
     # Of one recorder, and so of one run: under schema-per-tenant set-ups the
     # same alias stands for many schemas.
     _tables_ensured = False
+    _run: Run | None = None
 
-    # Set while the executor records what it did not apply; see noting_fakes().
-    faking = False
+    # What the executor is applying or reversing, and what it is going to apply.
+    step: Step | None = None
+    planned: Sequence[Key] = ()
 
     def _ensure_tables(self) -> None:
         if self._tables_ensured:
@@ -48,19 +56,31 @@ class StoresCode(MigrationRecorder):
             )
 
     def record_applied(self, app: str, name: str) -> None:
-        if not conf.is_enabled() or app in conf.excluded_apps():
+        if not conf.is_enabled():
             super().record_applied(app, name)
             return
         # Not inside the transaction, where SQLite and MySQL make no tables.
         self._ensure_tables()
         with self._transaction():
             super().record_applied(app, name)
-            store_code(
-                self.connection,
-                (app, name),
-                StoredCode.Captured.AT_APPLY,
-                faked=self.faking,
-            )
+            self._journal("record", (app, name), self._store((app, name)))
+
+    def _store(self, key: Key) -> str:
+        """The digest of the code that is stored now."""
+        if key[0] in conf.excluded_apps():
+            return ""
+        stored = history.of(self.connection)
+        if stored and key in stored.codes:
+            # Its file is not here, or does something else.
+            store.save(self.connection, stored.codes[key])
+            return stored.codes[key].digest
+        code = store_code(
+            self.connection,
+            key,
+            StoredCode.Captured.AT_APPLY,
+            faked=self.step is not None and self.step.fake,
+        )
+        return code.digest if code else ""
 
     def _transaction(self) -> AbstractContextManager[Any]:
         if self.connection.in_atomic_block:
@@ -78,31 +98,141 @@ class StoresCode(MigrationRecorder):
                 super().record_unapplied(*key)
                 # A squash that stands for another one stands for what that replaced.
                 pending += stored.superseded.get(key, ()) if stored else ()
+        # The tables of django_rewind itself may just have gone.
+        if conf.is_enabled() and app != "django_rewind":
+            self._ensure_tables()
+            for key in [*sorted(gone - {(app, name)}), (app, name)]:
+                self._journal("prune", key, store.digest(self.connection, key))
+
+    def _journal(self, action: str, key: Key, digest: str) -> None:
+        """As a part of the step, or with this action where there is none."""
+        if self.step is not None:
+            self.step.note(key, digest)
+        else:
+            self._own_run().note(self.connection, action, key, digest)
+
+    def adopt(self, old: Key, new: Key, *, fake: bool) -> None:
+        """Give a record another name, and store the code of that name's file."""
+        self._ensure_tables()
+        records = self.migration_qs
+        self.step = self._own_run().adopt(self.connection, old, new, fake=fake)
+        try:
+            with transaction.atomic(using=self.connection.alias):
+                found = records.filter(app=old[0], name=old[1])
+                applied = found.values_list("applied", flat=True).first()
+                self.record_applied(*new)
+                records.filter(app=new[0], name=new[1]).update(applied=applied)
+                self.record_unapplied(*old)
+        finally:
+            self.step = None
+
+    @contextmanager
+    def taking(
+        self, action: str, migration: Migration, *, fake: bool
+    ) -> Iterator[None]:
+        """While the executor applies or reverses a migration."""
+        if not conf.is_enabled() or (
+            action == REVERSE and migration.app_label == "django_rewind"
+        ):
+            yield
+            return
+        self._ensure_tables()
+        step = self._own_run().start(
+            self.connection, action, migration, fake=fake, planned=self.planned
+        )
+        self.step, self.planned = step, ()
+        try:
+            yield
+        except BaseException as error:
+            step.fail(error)
+            raise
+        finally:
+            self.step = None
+        step.finish()
+
+    def _own_run(self) -> Run:
+        if self._run is None:
+            # Late, since a migrate with nothing to do writes no journal.
+            from . import journal
+
+            self._run = journal.current()
+        return self._run
 
 
-def noting_fakes(apply_migration: Callable[..., Any]) -> Callable[..., Any]:
-    """Extends apply_migration() of MigrationExecutor: tell the recorder of --fake."""
+def journalling_plan(migrate: Callable[..., Any]) -> Callable[..., Any]:
+    """Extends migrate() of MigrationExecutor: tell the recorder what it will apply."""
+
+    @wraps(migrate)
+    def migrate_as_planned(
+        self: Any, targets: Any, plan: Any = None, *args: Any, **kw: Any
+    ) -> Any:
+        # For other targets, it applies the same in another order.
+        if plan and targets == self.loader.graph.leaf_nodes() and not plan[0][1]:
+            self.recorder.planned = [(m.app_label, m.name) for m, _ in plan]
+        return migrate(self, targets, plan, *args, **kw)
+
+    return migrate_as_planned
+
+
+def journalling_apply(apply_migration: Callable[..., Any]) -> Callable[..., Any]:
+    """Extends apply_migration() of MigrationExecutor."""
 
     @wraps(apply_migration)
     def apply(
         self: Any, state: Any, migration: Any, fake: bool = False, *args: Any, **kw: Any
     ) -> Any:
-        self.recorder.faking = fake
-        try:
+        with self.recorder.taking(APPLY, migration, fake=fake):
             return apply_migration(self, state, migration, fake, *args, **kw)
-        finally:
-            self.recorder.faking = False
 
     return apply
 
 
+def journalling_unapply(unapply_migration: Callable[..., Any]) -> Callable[..., Any]:
+    """The same; and the record goes in the transaction of the schema, if it has one."""
+
+    @wraps(unapply_migration)
+    def unapply(
+        self: Any, state: Any, migration: Any, fake: bool = False, *args: Any, **kw: Any
+    ) -> Any:
+        reverse = migration.unapply
+
+        def unapply_and_unrecord(
+            state: Any, schema_editor: Any, *args: Any, **kw: Any
+        ) -> Any:
+            if not schema_editor.atomic_migration:
+                # Late, since most migrations are atomic.
+                from . import halfway
+
+                return halfway.reverse(
+                    self.recorder.step, migration, reverse, state, schema_editor
+                )
+            state = reverse(state, schema_editor, *args, **kw)
+            # As unapply_migration() does again, after the transaction.
+            for key in migration.replaces:
+                self.recorder.record_unapplied(*key)
+            if not migration.replaces or django.VERSION >= (4, 0):
+                self.recorder.record_unapplied(migration.app_label, migration.name)
+            return state
+
+        is_faked = getattr(migration, "is_faked", False)
+        with self.recorder.taking(REVERSE, migration, fake=fake or is_faked):
+            migration.unapply = unapply_and_unrecord
+            try:
+                return unapply_migration(self, state, migration, fake, *args, **kw)
+            finally:
+                del migration.unapply
+
+    return unapply
+
+
 def noting_initial_fakes(detect_soft_applied: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for --fake-initial, where its tables are found to be there."""
+    """Tell the step of --fake-initial, where its tables are found to be there."""
 
     @wraps(detect_soft_applied)
     def detect(self: Any, *args: Any, **kwargs: Any) -> Any:
         is_there, state = detect_soft_applied(self, *args, **kwargs)
-        self.recorder.faking = is_there
+        if is_there and self.recorder.step is not None:
+            self.recorder.step.fake = True
         return is_there, state
 
     return detect
@@ -115,13 +245,14 @@ def store_code(
     *,
     faked: bool = False,
     quiet: bool = False,
-) -> bool:
+) -> MigrationCode | None:
     """Store one migration; a failure is a warning, since the migration must go on."""
     # Late, since a migrate with nothing to do stores nothing.
     from .capture import capture
 
     try:
-        store.save(connection, capture(*key, captured, faked=faked))
+        code = capture(*key, captured, faked=faked)
+        store.save(connection, code)
     except Exception as error:
         # Whatever fails here must not fail the migration, and is said.
         logger.log(
@@ -133,5 +264,5 @@ def store_code(
             connection.alias,
             error,
         )
-        return False
-    return True
+        return None
+    return code

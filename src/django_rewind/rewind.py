@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import django
 from django.apps import apps
+from django.core.exceptions import FieldDoesNotExist
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration, executor
-from django.db.migrations.exceptions import (
-    AmbiguityError,
-    CircularDependencyError,
-    NodeNotFoundError,
-)
-from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.exceptions import CircularDependencyError, NodeNotFoundError
+from django.db.migrations.state import ProjectState
 
-from . import history, planning, references, status
+from . import history, planning, references, status, targets
 from .exceptions import Problem, Refused, RewindError
 from .ghosts import Edited, Ghosts
 from .history import StoredHistory
 from .importer import FakedMigration, StoredMigration
-from .loader import make_loader
 from .models import Key
 from .planning import ZERO
-from .status import File, Status
+from .status import File
 from .terminal import on_one_line
 
 
@@ -32,9 +29,17 @@ class Rollback(NamedTuple):
     """A checked backward run, and what Django needs to carry it out."""
 
     history: StoredHistory
+    runner: executor.MigrationExecutor
+    # The one that was applied last comes first.
     plan: list[Migration]
+    # Why each of them is to be reversed.
+    reasons: Mapping[Key, str]
     # What else is to be said of single migrations.
-    notes: list[str]
+    notes: Mapping[Key, str]
+
+    @property
+    def keys(self) -> list[Key]:
+        return [(migration.app_label, migration.name) for migration in self.plan]
 
     @property
     def from_stored(self) -> list[StoredMigration]:
@@ -63,52 +68,51 @@ def prepare(
         # No installed app goes with one that is gone: what its files say now counts,
         # also where a dependency on the other was taken out of them.
         edited = Edited.FROM_FILE
-    files = _load_files(connection, (app_label, migration_name))
-    target = _find_target(files, statuses, app_label, migration_name)
+    files = targets.load_files(connection, (app_label, migration_name))
+    target = targets.find_target(files, statuses, app_label, migration_name)
     if target is None:
         return None
+    goal = targets.goal(target)
     ghosts = Ghosts(connection, statuses, files, fake=fake, edited=edited)
     if target in ghosts.unreachable:
-        raise Refused(_goal(target), [ghosts.problem(target)])
+        raise Refused(goal, [ghosts.problem(target)])
     replaced = getattr(files.replacements.get(target), "replaces", ())
     after_target = planning.recorded_after(target, ghosts.recorded, replaced)
-    stored, runner, plan = _plan(connection, target, ghosts, after_target)
-    rollback = Rollback(stored, plan, [] if fake else list(_notes(ghosts, plan)))
-    keys = [(migration.app_label, migration.name) for migration in plan]
-    problems = [
-        ghosts.problem(key)
-        for key in planning.in_the_way(
-            ghosts.dependencies, after_target, keys, ghosts.recorded
-        )
-    ]
-    problems += _parts_of_a_squash(ghosts, after_target, keys)
+    rollback = _plan_for_target(connection, target, ghosts, after_target, fake=fake)
+    problems = _problems(ghosts, rollback, after_target)
     if target == ("django_rewind", ZERO):
-        problems += _ghosts_that_would_lose_their_code(ghosts, keys)
+        problems += _ghosts_that_would_lose_their_code(ghosts, rollback.keys)
     if not fake and not only_show:
-        problems += _irreversible(plan)
-    if rollback.from_stored:
-        problems += references.in_the_way(runner, plan)
+        problems += _irreversible(rollback.plan)
     if problems:
-        raise Refused(_goal(target), problems)
+        raise Refused(goal, problems)
     return rollback
 
 
-def _notes(ghosts: Ghosts, plan: list[Migration]) -> Iterator[str]:
-    for migration in plan:
-        key = migration.app_label, migration.name
-        if isinstance(migration, FakedMigration):
-            note = " was recorded with --fake, so only its record goes."
-        elif key not in ghosts.statuses or ghosts.statuses[key].file is not File.EDITED:
-            continue
-        elif isinstance(migration, StoredMigration):
-            note = (
-                " was edited after it was applied: reversed as it was applied, from "
-                "stored code."
-            )
-        else:
-            reason = ghosts.files_instead.get(key, "--from-file was given.")
-            note = f" was edited after it was applied: its file is used, since {reason}"
-        yield on_one_line("{}.{}".format(*key) + note)
+def prepare_each(
+    connection: BaseDatabaseWrapper,
+    goal: str,
+    choose: Callable[[Ghosts], Mapping[Key, str]],
+    *,
+    fake: bool = False,
+) -> Rollback:
+    """Check the reversal of what is chosen, and of all that depends on it.
+
+    `choose` gives recorded migrations and why each is to be reversed. Raises Refused
+    and other RewindErrors.
+    """
+    statuses = status.read(connection)
+    files = targets.load_files(connection)
+    ghosts = Ghosts(connection, statuses, files, fake=fake)
+    ghosts.use_files_apart_from_gone_apps()
+    reasons = dict(choose(ghosts))
+    rollback = _plan_for_each(connection, ghosts, reasons, fake=fake)
+    problems = _problems(ghosts, rollback, reasons)
+    if not fake:
+        problems += _irreversible(rollback.plan)
+    if problems:
+        raise Refused(goal, problems)
+    return rollback
 
 
 def load_ghost(
@@ -119,10 +123,10 @@ def load_ghost(
     None if it fits a file, or nothing. Raises Refused if the ghost is unreachable.
     """
     statuses = status.read(connection)
-    files = _load_files(
+    files = targets.load_files(
         connection, (app_label, migration_name), replace_migrations=False
     )
-    target = _find_target(files, statuses, app_label, migration_name)
+    target = targets.find_target(files, statuses, app_label, migration_name)
     if target not in statuses or not statuses[target].is_ghost:
         return None
     ghosts = Ghosts(connection, statuses, files)
@@ -136,121 +140,209 @@ def load_ghost(
     return ghosts.history(), ghosts.loaded[target]
 
 
-def _load_files(
-    connection: BaseDatabaseWrapper, target: Key, *, replace_migrations: bool = True
-) -> MigrationLoader:
-    """Raises Refused for what Django says with a traceback: files lack a dependency.
-
-    But not for an installed app, where it is Django that has to say it.
-    """
-    try:
-        return make_loader(connection, replace_migrations=replace_migrations)
-    except (NodeNotFoundError, ValueError) as error:
-        # ValueError: a dependency on the first migration of an app that is gone.
-        if target[0] in apps.app_configs:
-            raise
-        problems = list(_files_that_lack_a_dependency(connection))
-        if not problems:
-            raise
-        raise Refused(_goal(target), problems) from error
-
-
-def _files_that_lack_a_dependency(
-    connection: BaseDatabaseWrapper,
-) -> Iterator[Problem]:
-    files = make_loader(connection, load=False)
-    files.load_disk()
-    known = files.migrated_apps | files.unmigrated_apps
-    for key, migration in sorted(files.disk_migrations.items()):
-        for app_label, name in migration.dependencies:
-            if app_label not in known:
-                yield Problem(
-                    *key,
-                    f"its file depends on {app_label}.{name}, whose app is not "
-                    "installed.",
-                    "Take the dependency out of its file, or put the app back into "
-                    "INSTALLED_APPS.",
-                )
-
-
-def _find_target(
-    files: MigrationLoader,
-    statuses: dict[Key, Status],
-    app_label: str,
-    migration_name: str,
-) -> Key | None:
-    """Recorded, or zero. As Django does, a prefix that fits one is enough."""
-    if migration_name == ZERO:
-        return app_label, ZERO
-    try:
-        name = files.get_migration_by_prefix(app_label, migration_name).name
-    except AmbiguityError:
-        return None
-    except KeyError:
-        return _find_ghost(statuses, app_label, migration_name)
-    return (app_label, name) if (app_label, name) in files.applied_migrations else None
-
-
-def _find_ghost(
-    statuses: dict[Key, Status], app_label: str, migration_name: str
-) -> Key | None:
-    names = [
-        name
-        for (label, name), answer in statuses.items()
-        if answer.is_ghost and label == app_label and name.startswith(migration_name)
-    ]
-    if migration_name in names:
-        return app_label, migration_name
-    if len(names) > 1:
-        raise RewindError(
-            f"More than one migration matches '{migration_name}' in app "
-            f"'{app_label}': {on_one_line(', '.join(names))}. Please be more specific."
-        )
-    return (app_label, names[0]) if names else None
-
-
-def _plan(
+def _plan_for_target(
     connection: BaseDatabaseWrapper,
     target: Key,
     ghosts: Ghosts,
     after_target: set[Key],
-) -> tuple[StoredHistory, executor.MigrationExecutor, list[Migration]]:
+    *,
+    fake: bool,
+) -> Rollback:
     name = None if target[1] == ZERO else target[1]
     stored = ghosts.history()
-    try:
-        with history.using(stored):
-            runner = executor.MigrationExecutor(connection)
-            # A ghost of another branch may stand beside the target in the graph;
-            # it was recorded after the target all the same.
-            if target in runner.loader.graph:
-                needed = runner.loader.graph.forwards_plan(target)
-                ghosts.let_depend(after_target.difference(needed), target)
-                runner.loader.build_graph()
-            elif name is not None and django.VERSION < (4, 0):
-                # Later ones plan without replacements then.
-                raise RewindError(
-                    f"{target[0]}.{name} was replaced by a squashed migration. Give "
-                    "the name of that one, or go back to before it."
-                )
-            plan = runner.migration_plan([(target[0], name)])
-        if any(isinstance(migration, StoredMigration) for migration, _ in plan):
-            graph = runner.loader.graph
-            steps = [(migration.app_label, migration.name) for migration, _ in plan]
-            ghosts.add_faked(connection, steps)
-            ancestors = {key: graph.forwards_plan(key) for key in steps}
-            stored = ghosts.history(
-                planning.order_of_application(ancestors, ghosts.recorded)
+    with _fitting_the_files(), history.using(stored):
+        runner = executor.MigrationExecutor(connection)
+        # A ghost of another branch may stand beside the target in the graph;
+        # it was recorded after the target all the same.
+        if target in runner.loader.graph:
+            needed = runner.loader.graph.forwards_plan(target)
+            ghosts.let_depend(after_target.difference(needed), target)
+            runner.loader.build_graph()
+        elif name is not None and django.VERSION < (4, 0):
+            # Later ones plan without replacements then.
+            raise RewindError(
+                f"{target[0]}.{name} was replaced by a squashed migration. Give "
+                "the name of that one, or go back to before it."
             )
-            with history.using(stored):
-                runner = executor.MigrationExecutor(connection)
-                plan = runner.migration_plan([(target[0], name)])
+        plan = [m for m, _ in runner.migration_plan([(target[0], name)])]
+    if any(isinstance(migration, StoredMigration) for migration in plan):
+        steps = [(migration.app_label, migration.name) for migration in plan]
+        stored = _in_order_of_application(connection, ghosts, runner, steps)
+        with _fitting_the_files(), history.using(stored):
+            runner = executor.MigrationExecutor(connection)
+            plan = [m for m, _ in runner.migration_plan([(target[0], name)])]
+    reasons = dict.fromkeys(after_target, f"after {target[0]}.{target[1]}")
+    return _rollback(ghosts, stored, runner, plan, reasons, fake=fake)
+
+
+def _plan_for_each(
+    connection: BaseDatabaseWrapper,
+    ghosts: Ghosts,
+    reasons: dict[Key, str],
+    *,
+    fake: bool,
+) -> Rollback:
+    """Adds to `reasons` what cannot stay if the others go."""
+    stored = ghosts.history()
+    while True:
+        with _fitting_the_files(), history.using(stored):
+            runner = executor.MigrationExecutor(connection)
+        wanted = [ghosts.applied_by.get(key, key) for key in reasons]
+        steps = planning.with_dependants(
+            runner.loader.graph,
+            _nodes(runner, wanted),
+            runner.loader.applied_migrations,
+        )
+        ordered = _in_order_of_application(connection, ghosts, runner, list(steps))
+        with _fitting_the_files(), history.using(ordered):
+            runner = executor.MigrationExecutor(connection)
+        order = planning.order_of_application(
+            {key: runner.loader.graph.forwards_plan(key) for key in steps},
+            ghosts.recorded,
+        )
+        more = {} if fake else _what_must_go_first(ghosts, runner, steps)
+        if not more:
+            break
+        reasons.update(more)
+    plan = [runner.loader.graph.nodes[key] for key in reversed(order)]
+    return _rollback(ghosts, ordered, runner, plan, reasons, fake=fake)
+
+
+def _nodes(runner: executor.MigrationExecutor, keys: Collection[Key]) -> Iterator[Key]:
+    """In the graph, the squashed migration stands for what it replaced."""
+    graph, replacements = runner.loader.graph, runner.loader.replacements
+    for key in keys:
+        if key in graph.nodes:
+            yield key
+            continue
+        for squash, migration in replacements.items():
+            if squash in graph.nodes and key in migration.replaces:
+                yield squash
+
+
+def _in_order_of_application(
+    connection: BaseDatabaseWrapper,
+    ghosts: Ghosts,
+    runner: executor.MigrationExecutor,
+    steps: list[Key],
+) -> StoredHistory:
+    """The history in which each step follows all that was applied before it.
+
+    And what stays comes before them all: what is reversed is reversed in a database
+    that has it.
+    """
+    graph = runner.loader.graph
+    ghosts.add_faked(connection, steps)
+    ancestors = {key: graph.forwards_plan(key) for key in steps}
+    order = planning.order_of_application(ancestors, ghosts.recorded)
+    staying = [
+        key
+        for key in graph.nodes
+        if key in runner.loader.applied_migrations and key not in ancestors
+    ]
+    return ghosts.history(order, planning.last_of(graph, staying))
+
+
+def _what_must_go_first(
+    ghosts: Ghosts, runner: executor.MigrationExecutor, steps: Collection[Key]
+) -> dict[Key, str]:
+    """What was applied after a step, in its app, and changed what the step made.
+
+    In the graph of files they may be siblings, as the migrations of two branches are.
+    """
+    key = _first_that_does_not_fit(runner, steps)
+    if key is None:
+        return {}
+    later = planning.recorded_after(key, ghosts.recorded)
+    reason = f"was applied after {key[0]}.{key[1]} and changed what that made"
+    found = {
+        node: reason
+        for node in _nodes(runner, later)
+        if node not in steps and node in runner.loader.applied_migrations
+    }
+    if not found:
+        raise RewindError(
+            f"{key[0]}.{key[1]} cannot be reversed in the state that the other applied "
+            "migrations leave. Nothing was changed. Check out the code that has its "
+            "file, and reverse it there."
+        )
+    return found
+
+
+def _first_that_does_not_fit(
+    runner: executor.MigrationExecutor, steps: Collection[Key]
+) -> Key | None:
+    loader = runner.loader
+    state = ProjectState(real_apps=loader.unmigrated_apps)
+    for migration, _ in runner.migration_plan(loader.graph.leaf_nodes(), True):
+        key = migration.app_label, migration.name
+        if key not in loader.applied_migrations:
+            continue
+        try:
+            migration.mutate_state(state, preserve=False)
+        except (KeyError, ValueError, FieldDoesNotExist):
+            if key in steps:
+                return key
+            raise
+    return None
+
+
+def _rollback(
+    ghosts: Ghosts,
+    stored: StoredHistory,
+    runner: executor.MigrationExecutor,
+    plan: list[Migration],
+    reasons: Mapping[Key, str],
+    *,
+    fake: bool,
+) -> Rollback:
+    keys = [(migration.app_label, migration.name) for migration in plan]
+    why = planning.reasons(runner.loader.graph, keys, reasons)
+    notes = {} if fake else dict(_notes(ghosts, plan))
+    return Rollback(stored, runner, plan, why, notes)
+
+
+@contextmanager
+def _fitting_the_files() -> Iterator[None]:
+    try:
+        yield
     except (NodeNotFoundError, CircularDependencyError, ValueError) as error:
         # ValueError: a dependency on the first migration of an app that has none.
         raise RewindError(
             f"The stored migrations do not fit the files of this checkout: {error} "
             "Nothing was changed. Check out the code that has their files."
         ) from error
-    return stored, runner, [migration for migration, _ in plan]
+
+
+def _problems(
+    ghosts: Ghosts, rollback: Rollback, wanted: Collection[Key]
+) -> list[Problem]:
+    in_the_way = planning.in_the_way(
+        ghosts.dependencies, wanted, rollback.keys, ghosts.recorded
+    )
+    problems = [ghosts.problem(key) for key in in_the_way]
+    problems += _parts_of_a_squash(ghosts, wanted, rollback.keys)
+    if rollback.from_stored:
+        problems += references.in_the_way(rollback.runner, rollback.plan)
+    return problems
+
+
+def _notes(ghosts: Ghosts, plan: list[Migration]) -> Iterator[tuple[Key, str]]:
+    for migration in plan:
+        key = migration.app_label, migration.name
+        if isinstance(migration, FakedMigration):
+            note = "was recorded with --fake, so only its record goes."
+        elif key not in ghosts.statuses or ghosts.statuses[key].file is not File.EDITED:
+            continue
+        elif isinstance(migration, StoredMigration):
+            note = (
+                "was edited after it was applied: reversed as it was applied, from "
+                "stored code."
+            )
+        else:
+            reason = ghosts.files_instead.get(key, "--from-file was given.")
+            note = f"was edited after it was applied: its file is used, since {reason}"
+        yield key, on_one_line("{}.{} ".format(*key) + note)
 
 
 def _irreversible(plan: list[Migration]) -> Iterator[Problem]:
@@ -267,10 +359,10 @@ def _irreversible(plan: list[Migration]) -> Iterator[Problem]:
 
 
 def _parts_of_a_squash(
-    ghosts: Ghosts, after_target: Collection[Key], plan: Collection[Key]
+    ghosts: Ghosts, wanted: Collection[Key], plan: Collection[Key]
 ) -> Iterator[Problem]:
     for key, (app_label, name) in ghosts.applied_by.items():
-        if key in after_target and (app_label, name) not in plan:
+        if key in wanted and (app_label, name) not in plan:
             yield Problem(
                 *key,
                 f"it was applied by the squashed migration {app_label}.{name}, which "
@@ -289,12 +381,3 @@ def _ghosts_that_would_lose_their_code(
                 "its file is missing, and the only copy of its code would be deleted.",
                 f"Reverse it first, with 'manage.py migrate {key[0]} NAME'.",
             )
-
-
-def _goal(target: Key) -> str:
-    app_label, name = target
-    return (
-        f"unapply all of {app_label}"
-        if name == ZERO
-        else f"go back to {app_label}.{name}"
-    )

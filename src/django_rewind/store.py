@@ -20,10 +20,18 @@ from .models import Key, MigrationCode, StoredCode, parse_keys
 # One query, since plain `migrate` asks twice; and none that grows with what is stored
 # beyond the records.
 RECORDED = """
-    SELECT record.app, record.name, record.id, code.gap, code.replaces, code.faked
+    SELECT {is_beside},
+    record.app, record.name, record.id, code.gap, code.replaces, code.faked
     FROM django_migrations AS record LEFT JOIN django_migrations_code AS code
     ON code.app_label = record.app AND code.migration_name = record.name
 """
+
+
+# The same as in tables: a tenant sees the table of the public schema as well.
+IS_BESIDE = """(
+    SELECT COUNT(DISTINCT relnamespace) = 1 FROM pg_class
+    WHERE oid IN ('django_migrations'::regclass, 'django_migrations_code'::regclass)
+)"""
 
 
 class Contents:
@@ -82,12 +90,15 @@ def rows(connection: BaseDatabaseWrapper) -> QuerySet[MigrationCode]:
 
 
 def contents(connection: BaseDatabaseWrapper) -> Contents:
-    """What is recorded, and which of that is stored; two queries.
+    """What is recorded, and which of that is stored; one query if our tables exist.
 
     Raises TableOutdated for a table that django-rewind 0.1.0 made.
     """
-    if tables.exist(connection):
+    try:
         return contents_of_tables(connection)
+    except DatabaseError:
+        if tables.exist(connection):
+            raise
     recorder = MigrationRecorder(connection)
     if not recorder.has_table():
         return Contents()
@@ -96,17 +107,20 @@ def contents(connection: BaseDatabaseWrapper) -> Contents:
 
 
 def contents_of_tables(connection: BaseDatabaseWrapper) -> Contents:
-    """The same in one query, where our tables are known to exist."""
+    """The same, and a DatabaseError if our tables do not exist."""
+    is_beside = IS_BESIDE if connection.vendor == "postgresql" else "1"
     found = Contents()
     try:
         with _savepoint(connection), connection.cursor() as cursor:
-            cursor.execute(RECORDED)
+            cursor.execute(RECORDED.format(is_beside=is_beside))
             records = cursor.fetchall()
     except DatabaseError as error:
         if tables.exist(connection) and tables.missing_columns(connection):
             raise TableOutdated(connection.alias) from error
         raise
-    for app_label, name, _, *stored in sorted(records, key=itemgetter(2)):
+    for beside, app_label, name, _, *stored in sorted(records, key=itemgetter(3)):
+        if not beside:
+            raise DatabaseError(f"{tables.CODE} belongs to another schema")
         key = app_label, name
         found.recorded.append(key)
         gap, replaces, faked = stored
@@ -140,6 +154,13 @@ def digests(connection: BaseDatabaseWrapper) -> dict[Key, str]:
     return {(app_label, name): digest for app_label, name, digest in columns}
 
 
+def digest(connection: BaseDatabaseWrapper, key: Key) -> str:
+    """Of the code that is stored for a migration; empty if none is."""
+    app_label, name = key
+    found = rows(connection).filter(app_label=app_label, migration_name=name)
+    return found.values_list("digest", flat=True).first() or ""
+
+
 def without_source(connection: BaseDatabaseWrapper) -> Iterable[MigrationCode]:
     """Every stored row, without its code."""
     if not tables.exist(connection):
@@ -161,6 +182,24 @@ def fetch(
         found = {code.key: code for code in rows_found if code.key in keys}
         needs.attach(connection, found.values())
     return found
+
+
+def with_digest(
+    connection: BaseDatabaseWrapper, key: Key, digest: str
+) -> MigrationCode | None:
+    """The version of a stored migration that has this digest, ready to be saved."""
+    current = fetch(connection, [key]).get(key)
+    if current is None or current.digest == digest:
+        return current
+    for code in earlier(connection, key):
+        if code.digest == digest:
+            found = MigrationCode()
+            for model_field in code._meta.fields:
+                if not model_field.primary_key:
+                    setattr(found, model_field.name, getattr(code, model_field.name))
+            needs.attach(connection, [found])
+            return found
+    return None
 
 
 def verify(code: StoredCode) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 CODE = "django_migrations_code"
 EARLIER = "django_migrations_code_earlier"
 NEEDED = "django_migrations_code_needed"
+JOURNAL = "django_migrations_journal"
 
 # "Visible" is not enough: under schema-per-tenant set-ups the search path of a
 # tenant shows the table of the public schema as well.
@@ -44,7 +45,7 @@ POSTGRESQL_SCHEMA = """
 
 def existing(connection: BaseDatabaseWrapper) -> set[str]:
     """Those of our tables that stand beside django_migrations; one query."""
-    names = [CODE, EARLIER, NEEDED]
+    names = [CODE, EARLIER, NEEDED, JOURNAL]
     record_table = MigrationRecorder.Migration._meta.db_table
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
@@ -88,9 +89,9 @@ def drop(connection: BaseDatabaseWrapper) -> None:
 
 
 def _models() -> tuple[type[models.Model], ...]:
-    from .archive import EarlierMigrationCode, NeededCode
+    from .archive import EarlierMigrationCode, JournalEntry, NeededCode
 
-    return MigrationCode, EarlierMigrationCode, NeededCode
+    return MigrationCode, EarlierMigrationCode, NeededCode, JournalEntry
 
 
 @contextmanager

@@ -70,7 +70,7 @@ def test_it_is_named_and_then_gone(installed: Project, package: bool) -> None:
     uninstall(installed, package=package)
     migrated = installed.manage("migrate")
     assert "No migrations to apply" in migrated.stdout
-    assert "'manage.py migrate shop zero'" in migrated.stderr
+    assert "'manage.py rewind' reverses them" in migrated.stderr
     plan = installed.manage("migrate", "shop", "zero", "--plan").stdout
     assert "shop.0002_price (stored code)" in plan
     done = installed.manage("migrate", "shop", "zero", "--noinput").stdout

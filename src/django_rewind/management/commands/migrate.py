@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import sys
 import traceback
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
+from django.core.management import call_command
 from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
-from ... import conf, history, hooks
+from ... import conf, history, hooks, locks
 from ...commands import next_command
 from ...exceptions import RewindError
 
@@ -42,15 +45,76 @@ class Command(NextCommand):
 
     def handle(self, *args: Any, **options: Any) -> Any:
         try:
-            rollback = self.prepare(options)
-            if rollback is None:
-                return super().handle(*args, **options)
-            self.announce(rollback, options)
-            app_label = options["app_label"]
-            with history.using(rollback.history), hooks.knowing_app(app_label):
-                return super().handle(*args, **options)
+            with self.guarding(options):
+                return self.migrate(*args, **options)
         except RewindError as error:
             raise CommandError(str(error)) from error
+
+    def guarding(self, options: dict[str, Any]) -> AbstractContextManager[Any]:
+        """The lock is taken at once, if more is done than what Django plans."""
+        if not conf.is_enabled() or options["plan"] or options["check_unapplied"]:
+            return nullcontext()
+        choices = "migration_name", "prune", "run_syncdb"
+        is_needed = any(options.get(choice) for choice in choices)
+        is_needed = is_needed or self.is_automatic(options)
+        guard = locks.holding if is_needed else locks.guarding
+        return guard(
+            connections[options["database"]],
+            self.say if options["verbosity"] >= 1 else lambda text: None,
+        )
+
+    def say(self, text: str) -> None:
+        self.stdout.write(text)
+        self.stdout.flush()
+
+    def migrate(self, *args: Any, **options: Any) -> Any:
+        if self.is_automatic(options):
+            self.rewind_first(options)
+        rollback = self.prepare(options)
+        if rollback is None:
+            return super().handle(*args, **options)
+        self.announce(rollback, options)
+        app_label = options["app_label"]
+        with history.using(rollback.history), hooks.knowing_app(app_label):
+            return super().handle(*args, **options)
+
+    def is_automatic(self, options: dict[str, Any]) -> bool:
+        others = "migration_name", "plan", "check_unapplied", "prune", "fake"
+        if not conf.is_automatic() or any(options.get(other) for other in others):
+            return False
+        # Late, as few projects set it.
+        from ... import journal
+
+        # Else it is `rewind` that migrates.
+        return conf.is_enabled() and not journal.is_running()
+
+    def rewind_first(self, options: dict[str, Any]) -> None:
+        from ... import plans
+        from ...plans import Request
+
+        alias = options["database"]
+        if not plans.make(connections[alias], Request(migrate=True)).steps:
+            return
+        if not settings.DEBUG:
+            raise CommandError(
+                f"There is something to rewind in database '{alias}', and "
+                "DJANGO_REWIND_AUTO is for development only: DEBUG is off. Run "
+                "'manage.py rewind', or remove the setting. Nothing was changed."
+            )
+        if options["verbosity"] >= 1:
+            self.say("DJANGO_REWIND_AUTO is on: rewinding first.")
+        call_command(
+            "rewind",
+            databases=[alias],
+            interactive=False,
+            verbosity=options["verbosity"],
+            migrate=not options["app_label"],
+            no_color=options["no_color"],
+            force_color=options["force_color"],
+            # One wrapper inside another would break lines.
+            stdout=self.stdout._out,
+            stderr=self.stderr._out,
+        )
 
     def prepare(self, options: dict[str, Any]) -> rewind.Rollback | None:
         """None for a forward run, which must see what Django sees."""
@@ -82,8 +146,11 @@ class Command(NextCommand):
 
     def announce(self, rollback: rewind.Rollback, options: dict[str, Any]) -> None:
         if options["plan"]:
-            for migration in rollback.from_stored:
-                migration.mark = " (stored code)"
+            from ...importer import StoredMigration
+
+            for migration in rollback.history.migrations.values():
+                if isinstance(migration, StoredMigration):
+                    migration.mark = " (stored code)"
             return
         if options["verbosity"] < 1 or options["check_unapplied"]:
             return
@@ -92,7 +159,7 @@ class Command(NextCommand):
         for migration in rollback.from_stored:
             self.stdout.write(f"  Loading {migration} from stored code...", ending="")
             self.stdout.write(self.style.SUCCESS(" OK"))
-        for note in rollback.notes:
+        for note in rollback.notes.values():
             self.stdout.write(self.style.NOTICE(f"  {note}"))
 
     def run_from_argv(self, argv: list[str]) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ... import verification
+from ... import journal, tables, verification
 from ...commands import DatabaseCommand, as_json, check_app_label
-from ...terminal import on_one_line, printable
+from ...terminal import first_of, on_one_line, printable
 from ...verification import Finding, Verdict
 
 
@@ -69,8 +69,22 @@ class Command(DatabaseCommand):
                     printable(diffs.get(finding.status.key, "")), ending=""
                 )
             self.summarize(len(findings), len(failures))
-        if failures:
+        broken = self.report_journal(connection)
+        if failures or broken:
             sys.exit(1)
+
+    def report_journal(self, connection: BaseDatabaseWrapper) -> bool:
+        """On stderr, since its entries are no migrations. True if one is broken."""
+        broken = list(journal.broken_links(journal.read(connection)))
+        if broken:
+            ids = first_of([entry.id for entry in broken], 10)
+            self.stderr.write(
+                "The journal was altered or lacks entries. These rows of "
+                f"{tables.JOURNAL} do not follow what is before them: "
+                f"{', '.join(ids)}. "
+                "Find out who wrote to that table."
+            )
+        return bool(broken)
 
     def report(self, finding: Finding, is_failure: bool) -> None:
         style = self.style.ERROR if is_failure else self.style.NOTICE

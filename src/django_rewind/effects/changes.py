@@ -1,0 +1,235 @@
+"""What the migrations of a plan changed in the database, in the order of changing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, NamedTuple, Union
+
+from django.db import router
+from django.db.backends.utils import strip_quotes
+from django.db.migrations import Migration, operations
+from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.operations.base import Operation
+from django.db.migrations.state import ProjectState
+
+from ..importer import FakedMigration
+from ..models import Key
+from .layout import Column, Layout, Table, Tables, lay_out
+
+# Those whose reversal is derived from the state before and after.
+PHYSICAL = (
+    operations.CreateModel,
+    operations.DeleteModel,
+    operations.RenameModel,
+    operations.AlterModelTable,
+    operations.AlterOrderWithRespectTo,
+    operations.AlterUniqueTogether,
+    operations.RemoveConstraint,
+    operations.AddField,
+    operations.RemoveField,
+    operations.AlterField,
+    operations.RenameField,
+)
+
+
+class MadeTable(NamedTuple):
+    key: Key
+    table: Table
+    # As it was called then, which is how it will be called again.
+    called: str
+
+
+class MadeColumn(NamedTuple):
+    key: Key
+    column: Column
+    called: str
+
+
+class DroppedColumn(NamedTuple):
+    key: Key
+    column: Column
+    called: str
+    field: Any
+
+
+class AlteredColumn(NamedTuple):
+    key: Key
+    column: Column
+    called: str
+    before: Any
+    after: Any
+
+
+class DroppedUnique(NamedTuple):
+    key: Key
+    columns: list[Column]
+    called: str
+    nulls_distinct: bool
+
+
+class OwnCode(NamedTuple):
+    """Which runs when the operation is reversed."""
+
+    key: Key
+    description: str
+
+
+Change = Union[
+    MadeTable, MadeColumn, DroppedColumn, AlteredColumn, DroppedUnique, OwnCode
+]
+
+
+def follow(runner: MigrationExecutor, plan: Collection[Migration]) -> list[Change]:
+    """Walks forward through all that is applied, to know the state at each step."""
+    keys = {
+        (migration.app_label, migration.name)
+        for migration in plan
+        if not isinstance(migration, FakedMigration)
+    }
+    graph = runner.loader.graph
+    state = ProjectState(real_apps=runner.loader.unmigrated_apps)
+    walk = _Walk(runner)
+    changes: list[Change] = []
+    for migration, _ in runner.migration_plan(graph.leaf_nodes(), clean_start=True):
+        key = migration.app_label, migration.name
+        if key not in runner.loader.applied_migrations:
+            continue
+        if key in keys:
+            for operation in migration.operations:
+                walk.add(operation, key, state)
+            changes += walk.changes
+        elif not changes or isinstance(migration, FakedMigration):
+            migration.mutate_state(state, preserve=False)
+        else:
+            # It stays, and may have renamed what goes.
+            for operation in migration.operations:
+                walk.add(operation, key, state)
+        walk.changes.clear()
+    return changes
+
+
+class _Walk:
+    def __init__(self, runner: MigrationExecutor) -> None:
+        self.connection = runner.connection
+        self.tables = Tables()
+        self.changes: list[Change] = []
+
+    def add(self, operation: Operation, key: Key, state: ProjectState) -> None:
+        if isinstance(operation, operations.SeparateDatabaseAndState):
+            if operation.database_operations:
+                apart = state.clone()
+                for inner in operation.database_operations:
+                    self.add(inner, key, apart)
+            operation.state_forwards(key[0], state)
+        elif isinstance(operation, PHYSICAL):
+            before, after = self._around(operation, key[0], state)
+            if before is None and after is not None:
+                self._make_tables(after, key)
+            elif before is not None and after is None:
+                for table in (before.table, *before.m2m.values()):
+                    self.tables.drop(table)
+            elif before is not None and after is not None:
+                self._alter(operation, key, before, after)
+        else:
+            operation.state_forwards(key[0], state)
+        if self._runs_own_code(operation, key[0]):
+            self.changes.append(OwnCode(key, operation.describe()))
+
+    def _around(
+        self, operation: Any, app_label: str, state: ProjectState
+    ) -> tuple[Layout | None, Layout | None]:
+        """Of the one model that the operation is about."""
+        name = getattr(operation, "model_name_lower", None) or operation.name_lower
+        new_name = name
+        if isinstance(operation, operations.RenameModel):
+            name, new_name = operation.old_name_lower, operation.new_name_lower
+        before = lay_out(state.models.get((app_label, name)), self.connection)
+        operation.state_forwards(app_label, state)
+        after = lay_out(state.models.get((app_label, new_name)), self.connection)
+        return before, after
+
+    def _make_tables(self, layout: Layout, key: Key) -> None:
+        for name in (layout.table, *layout.m2m.values()):
+            self._make_table(name, key)
+
+    def _make_table(self, name: str, key: Key) -> None:
+        table = self.tables.add(name)
+        self.changes.append(MadeTable(key, table, strip_quotes(name)))
+
+    def _alter(
+        self, operation: Operation, key: Key, before: Layout, after: Layout
+    ) -> None:
+        names: dict[str, str] = {}
+        if isinstance(operation, operations.RenameField):
+            names = {operation.old_name: operation.new_name}
+        table = self.tables.rename(before.table, after.table)
+        self._alter_m2m(names, key, before, after)
+        columns: dict[str, Column] = {}
+        for name, field in before.fields.items():
+            altered = after.fields.get(names.get(name, name))
+            if altered is None:
+                called = f"{table}.{strip_quotes(field.column)}"
+                column = table.drop(field.column)
+                self.changes.append(DroppedColumn(key, column, called, field))
+                continue
+            columns[name] = column = table.rename(field.column, altered.column)
+            if isinstance(operation, operations.AlterField):
+                if name == operation.name and not operation.preserve_default:
+                    # As database_forwards() does, in both directions.
+                    field.default = operation.field.default
+                called = str(column)
+                self.changes.append(AlteredColumn(key, column, called, field, altered))
+        kept = {names.get(name, name) for name in before.fields}
+        for name, field in after.fields.items():
+            if name not in kept:
+                column = table.add(field.column)
+                self.changes.append(MadeColumn(key, column, str(column)))
+        if isinstance(
+            operation, (operations.AlterUniqueTogether, operations.RemoveConstraint)
+        ):
+            self._drop_uniques(key, table, columns, before, after)
+
+    def _alter_m2m(
+        self, names: dict[str, str], key: Key, before: Layout, after: Layout
+    ) -> None:
+        for name, m2m in before.m2m.items():
+            renamed = after.m2m.get(names.get(name, name))
+            if renamed is None:
+                self.tables.drop(m2m)
+            else:
+                self.tables.rename(m2m, renamed)
+        kept = {names.get(name, name) for name in before.m2m}
+        for name, m2m in after.m2m.items():
+            if name not in kept:
+                self._make_table(m2m, key)
+
+    def _drop_uniques(
+        self,
+        key: Key,
+        table: Table,
+        columns: dict[str, Column],
+        before: Layout,
+        after: Layout,
+    ) -> None:
+        for unique in sorted(before.uniques - after.uniques):
+            found = [columns[name] for name in unique.fields if name in columns]
+            if len(found) == len(unique.fields):
+                names = ", ".join(strip_quotes(column.name) for column in found)
+                called = str(found[0]) if len(found) == 1 else f"{table} ({names})"
+                self.changes.append(
+                    DroppedUnique(key, found, called, unique.nulls_distinct)
+                )
+
+    def _runs_own_code(self, operation: Any, app_label: str) -> bool:
+        if not operation.reversible:
+            return False
+        if isinstance(operation, operations.RunPython):
+            own = operation.reverse_code != operations.RunPython.noop
+        elif isinstance(operation, operations.RunSQL):
+            own = bool(operation.reverse_sql)
+        else:
+            module = str(type(operation).database_backwards.__module__)
+            return module.partition(".")[0] != "django"
+        return own and bool(
+            router.allow_migrate(self.connection.alias, app_label, **operation.hints)
+        )

@@ -1,0 +1,85 @@
+"""Ask for numbers: all that concern one table in one query."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from typing import NamedTuple
+
+from django.db import DatabaseError, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .layout import Column, Table
+
+
+class Count(NamedTuple):
+    table: str
+    sql: str
+
+
+def ask(
+    connection: BaseDatabaseWrapper, counts: Iterable[Count]
+) -> dict[Count, int | None]:
+    """None for what cannot be counted: no such table, or no right to read it."""
+    by_table: dict[str, list[Count]] = {}
+    for count in dict.fromkeys(counts):
+        by_table.setdefault(count.table, []).append(count)
+    answers: dict[Count, int | None] = {}
+    for together in by_table.values():
+        found = _ask(connection, together)
+        if found is None and len(together) > 1:
+            # One column that is not there keeps no other from being counted.
+            for count in together:
+                answers.update(_ask(connection, [count]) or {count: None})
+        else:
+            answers.update(found or dict.fromkeys(together))
+    return answers
+
+
+def _ask(
+    connection: BaseDatabaseWrapper, counts: list[Count]
+) -> dict[Count, int | None] | None:
+    table = connection.ops.quote_name(counts[0].table)
+    selected = ", ".join(count.sql for count in counts)
+    with (
+        suppress(DatabaseError),
+        transaction.atomic(using=connection.alias),
+        connection.cursor() as cursor,
+    ):
+        cursor.execute(f"SELECT {selected} FROM {table}")  # noqa: S608
+        return dict(zip(counts, cursor.fetchone()))
+    return None
+
+
+class Counting:
+    """The counts that there are."""
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self._quote = connection.ops.quote_name
+
+    def column(self, column: Column) -> str:
+        # SQLite takes a quoted name that is no column for a string, if it stands alone.
+        return f"{self._quote(column.table.name)}.{self._quote(column.name)}"
+
+    def rows(self, table: Table) -> Count:
+        return Count(table.name, "COUNT(*)")
+
+    def values(self, column: Column) -> Count:
+        return Count(column.table.name, f"COUNT({self.column(column)})")
+
+    def nulls(self, column: Column) -> Count:
+        return Count(column.table.name, f"COUNT(*) - COUNT({self.column(column)})")
+
+    def where(self, column: Column, condition: str) -> Count:
+        return Count(column.table.name, f"COUNT(CASE WHEN {condition} THEN 1 END)")
+
+    def repeated(self, columns: Collection[Column], *, nulls_distinct: bool) -> Count:
+        table = next(iter(columns)).table.name
+        names = [self.column(column) for column in columns]
+        where = " AND ".join(f"{name} IS NOT NULL" for name in names)
+        groups = (
+            f"SELECT 1 AS one FROM {self._quote(table)}"  # noqa: S608
+            + (f" WHERE {where}" if nulls_distinct else "")
+            + f" GROUP BY {', '.join(names)} HAVING COUNT(*) > 1"
+        )
+        return Count(table, f"(SELECT COUNT(*) FROM ({groups}) AS repeated)")  # noqa: S608

@@ -1,0 +1,176 @@
+"""What a model has in the database, and under which name it is found there now."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.db import router
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import strip_quotes, truncate_name
+from django.db.migrations.state import ModelState
+from django.db.models import UniqueConstraint
+from django.db.models.fields.proxy import OrderWrt
+from django.db.models.options import normalize_together
+
+
+class Unique(NamedTuple):
+    """Of more than one field, or declared apart from its field."""
+
+    fields: tuple[str, ...]
+    nulls_distinct: bool
+
+
+class Layout(NamedTuple):
+    """Of one model, by the names of its fields."""
+
+    # As Django has it: maybe in quotes.
+    table: str
+    # Those with a column, which each of them knows.
+    fields: dict[str, Any]
+    # Tables that Django makes for M2M fields.
+    m2m: dict[str, str]
+    uniques: set[Unique]
+
+
+class Table:
+    """One table; renames give it another name, and it is still the same."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        # Dropped by a later migration: the plan makes another one.
+        self.gone = False
+        self.columns: dict[str, Column] = {}
+
+    def __str__(self) -> str:
+        return strip_quotes(self.name)
+
+    def column(self, name: str) -> Column:
+        return self.columns.setdefault(name, Column(self, name))
+
+    def add(self, name: str) -> Column:
+        self.columns.pop(name, None)
+        return self.column(name)
+
+    def drop(self, name: str) -> Column:
+        column = self.column(name)
+        column.gone = True
+        return self.columns.pop(name)
+
+    def rename(self, old: str, new: str) -> Column:
+        column = self.columns[new] = self.column(old)
+        if old != new:
+            del self.columns[old]
+        column.name = new
+        return column
+
+
+class Column:
+    def __init__(self, table: Table, name: str) -> None:
+        self.table = table
+        self.name = name
+        self.gone = False
+
+    def __str__(self) -> str:
+        return f"{self.table}.{strip_quotes(self.name)}"
+
+
+class Tables:
+    """Those that are followed, by the names that they have at the time."""
+
+    def __init__(self) -> None:
+        self._tables: dict[str, Table] = {}
+
+    def find(self, name: str) -> Table:
+        return self._tables.setdefault(strip_quotes(name), Table(name))
+
+    def add(self, name: str) -> Table:
+        self._tables.pop(strip_quotes(name), None)
+        return self.find(name)
+
+    def drop(self, name: str) -> None:
+        self.find(name).gone = True
+        del self._tables[strip_quotes(name)]
+
+    def rename(self, old: str, new: str) -> Table:
+        table = self.find(old)
+        del self._tables[strip_quotes(old)]
+        table.name = new
+        self._tables[strip_quotes(new)] = table
+        return table
+
+
+def lay_out(model: ModelState | None, connection: BaseDatabaseWrapper) -> Layout | None:
+    """None if there is no model, or none that has a table in this database."""
+    if model is None or not _can_migrate(model, connection):
+        return None
+    limit = connection.ops.max_name_length()
+    table = model.options.get("db_table") or truncate_name(
+        f"{model.app_label}_{model.name_lower}", limit
+    )
+    layout = Layout(table, {}, {}, set(_uniques(model, connection)))
+    field: Any
+    for name, field in model.fields.items():
+        if not field.many_to_many:
+            named = _named(name, field)
+            if named.column is not None:
+                layout.fields[name] = named
+        elif field.remote_field.through is None:
+            # As in ManyToManyField._get_m2m_db_table().
+            layout.m2m[name] = field.db_table or truncate_name(
+                f"{strip_quotes(table)}_{name}", limit
+            )
+    if model.options.get("order_with_respect_to"):
+        # Zero is what Django gives to the rows that are there.
+        layout.fields["_order"] = _named("_order", OrderWrt(default=0))
+    return layout
+
+
+def _named(name: str, field: Any) -> Any:
+    field = copy.copy(field)
+    field.set_attributes_from_name(name)
+    return field
+
+
+def _uniques(model: ModelState, connection: BaseDatabaseWrapper) -> Iterator[Unique]:
+    features: Any = connection.features
+    for fields in normalize_together(model.options.get("unique_together") or ()):
+        yield Unique(tuple(fields), nulls_distinct=True)
+    for constraint in model.options.get("constraints") or ():
+        if (
+            not isinstance(constraint, UniqueConstraint)
+            or not constraint.fields
+            or constraint.condition is not None
+            or constraint.deferrable is not None
+            or (vars(constraint)["include"] and not features.supports_covering_indexes)
+        ):
+            continue
+        # Django 5.0
+        nulls_distinct = getattr(constraint, "nulls_distinct", None)
+        if nulls_distinct is None or (
+            features.supports_nulls_distinct_unique_constraints
+        ):
+            yield Unique(tuple(constraint.fields), nulls_distinct is not False)
+
+
+def _can_migrate(model: ModelState, connection: BaseDatabaseWrapper) -> bool:
+    """As Options.can_migrate() and the routers say; rendering models takes long."""
+    options = model.options
+    swapped_for = getattr(settings, options.get("swappable") or "", None)
+    label = f"{model.app_label}.{model.name_lower}"
+    vendor = options.get("required_db_vendor")
+    return (
+        options.get("managed", True)
+        and not options.get("proxy")
+        and (swapped_for is None or str(swapped_for).lower() == label)
+        and vendor in (None, "", connection.vendor)
+        and all(
+            getattr(connection.features, feature, False)
+            for feature in options.get("required_db_features") or ()
+        )
+        and router.allow_migrate(
+            connection.alias, model.app_label, model_name=model.name_lower
+        )
+    )

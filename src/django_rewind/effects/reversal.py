@@ -1,0 +1,242 @@
+"""What undoing changes, one after the other, does to the values that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ..models import Key
+from .changes import (
+    AlteredColumn,
+    Change,
+    DroppedColumn,
+    DroppedUnique,
+    MadeColumn,
+    MadeTable,
+    OwnCode,
+)
+from .column_types import is_strict, misfits, type_of
+from .counts import Count, Counting
+from .defaults import CONSTANT, NULL, UNKNOWN, value_for_new_column, value_for_nulls
+from .layout import Column, Table
+
+ROWS = "row", "rows"
+VALUES = "value that is not null", "values that are not null"
+NULLS = "row has NULL there", "rows have NULL there"
+REPEATED = "value occurs more than once", "values occur more than once"
+SAME = "row would have the same value there", "rows would have the same value there"
+
+
+class Finding(NamedTuple):
+    """A fact, if what it counts is there: {fact}{lead}{number} {things}."""
+
+    key: Key
+    fact: str
+    counted: Count | None = None
+    lead: str = ": "
+    things: tuple[str, str] = ("", "")
+    # How many it takes.
+    least: int = 0
+    # Of what would fail; else it is data that would be lost.
+    remedy: str = ""
+    # Code of the plan that runs before may change the data.
+    may_be_mended: bool = False
+
+
+class Reversal:
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self.connection = connection
+        self.counting = Counting(connection)
+        # Columns that the plan makes again or fills → what they hold then.
+        self.filled: dict[Column, str] = {}
+        self.own_code = False
+
+    def undo(self, changes: Sequence[Change]) -> Iterator[Finding]:
+        dropped = {c.key: set[Table]() for c in changes}
+        for change in changes:
+            if isinstance(change, MadeTable):
+                dropped[change.key].add(change.table)
+        for change in reversed(changes):
+            going = dropped[change.key]
+            for finding in self._undo(change, going):
+                yield finding._replace(may_be_mended=self.own_code)
+
+    def _undo(self, change: Change, going: set[Table]) -> Iterator[Finding]:
+        if isinstance(change, OwnCode):
+            self.own_code = True
+            yield Finding(
+                change.key, f"runs its own reverse code: {change.description}"
+            )
+        elif isinstance(change, MadeTable):
+            yield self._drop_table(change)
+        elif isinstance(change, MadeColumn):
+            if change.column.table not in going:
+                yield self._drop_column(change)
+        elif _is_of_lost_rows(change):
+            return
+        elif isinstance(change, DroppedColumn):
+            yield from self._add_column(change)
+        elif isinstance(change, DroppedUnique):
+            yield from self._add_unique(
+                change.key, change.called, change.columns, change.nulls_distinct
+            )
+        elif isinstance(change, AlteredColumn):
+            yield from self._alter_column(change, going)
+
+    def _drop_table(self, change: MadeTable) -> Finding:
+        table = change.table
+        fact = f"drops {_named(change.called, table)}"
+        count = None if table.gone else self.counting.rows(table)
+        return Finding(change.key, fact, count, things=ROWS)
+
+    def _drop_column(self, change: MadeColumn) -> Finding:
+        column = change.column
+        fact = f"drops {_named(change.called, column)}"
+        count = None if _is_gone(column) else self.counting.values(column)
+        return Finding(change.key, fact, count, things=VALUES)
+
+    def _add_column(self, change: DroppedColumn) -> Iterator[Finding]:
+        field, column, table = change.field, change.column, change.column.table
+        value = self.filled[column] = value_for_new_column(field)
+        lead = f", and {table} has "
+        add = f"it would add {change.called}"
+        if value == NULL and not field.null:
+            if self._has_implicit_default(field):
+                self.filled[column] = value = CONSTANT
+            else:
+                yield Finding(
+                    change.key,
+                    f"{add}, which is NOT NULL and has no default",
+                    self.counting.rows(table),
+                    lead,
+                    ROWS,
+                    least=1,
+                    remedy=f"Keep {_name(change.key)}, or delete these rows first.",
+                )
+        if value == CONSTANT and field.unique:
+            yield Finding(
+                change.key,
+                f"{add}, which is unique and gets one value for all rows",
+                self.counting.rows(table),
+                lead,
+                ROWS,
+                least=2,
+                remedy=f"Keep {_name(change.key)}, or keep one of these rows only.",
+            )
+
+    def _has_implicit_default(self, field: Any) -> bool:
+        """MySQL gives 0 or '' to the rows that are there, also if it is strict."""
+        if self.connection.vendor != "mysql":
+            return False
+        mysql: Any = self.connection
+        is_date = field.get_internal_type() in ("DateField", "DateTimeField")
+        if is_date and is_strict(mysql) and "NO_ZERO_DATE" in mysql.sql_mode:
+            return False
+        return not (field.is_relation and field.db_constraint)
+
+    def _alter_column(
+        self, change: AlteredColumn, going: set[Table]
+    ) -> Iterator[Finding]:
+        before, after = change.before, change.after
+        if after.null and not before.null:
+            yield from self._set_not_null(change)
+        if before.unique and not after.unique:
+            yield from self._add_unique(change.key, change.called, [change.column])
+        if change.column in self.filled or change.column.gone:
+            return
+        types = [type_of(field, self.connection) for field in (after, before)]
+        name = _named(change.called, change.column)
+        for misfit in misfits(before, after, self.connection):
+            verb = "it would change" if misfit.fails else "changes"
+            count = None
+            if misfit.condition is not None:
+                condition = misfit.condition.replace(
+                    "{}", self.counting.column(change.column)
+                )
+                count = self.counting.where(change.column, condition)
+            elif change.column.table in going:
+                continue
+            yield Finding(
+                change.key,
+                f"{verb} {name} from {types[0]} to {types[1]}",
+                count,
+                ", and " if misfit.fails else ": ",
+                misfit.things,
+                least=1,
+                remedy=misfit.remedy if misfit.fails else "",
+            )
+
+    def _set_not_null(self, change: AlteredColumn) -> Iterator[Finding]:
+        column, field = change.column, change.before
+        known = self.filled.get(column)
+        if known not in (None, NULL):
+            return
+        count = self.counting.nulls(column)
+        remedy = "Give these rows a value first."
+        if known == NULL:
+            count = self.counting.rows(column.table)
+            remedy = f"Go back to {_name(change.key)}, and {_lower(remedy)}"
+        name = _named(change.called, column)
+        fills = value_for_nulls(field, self.connection.vendor) != NULL
+        self.filled[column] = UNKNOWN
+        if not fills and not is_strict(self.connection):
+            fact = f"makes {name} NOT NULL again"
+            yield Finding(change.key, fact, count, things=NULLS, least=1)
+        elif not fills:
+            fact = f"it would make {name} NOT NULL again"
+            yield Finding(
+                change.key, fact, count, ", and ", NULLS, least=1, remedy=remedy
+            )
+        elif field.unique:
+            fact = f"it would fill {name}, which is unique, with one value"
+            yield Finding(
+                change.key, fact, count, ", and ", NULLS, least=2, remedy=remedy
+            )
+
+    def _add_unique(
+        self, key: Key, called: str, columns: list[Column], nulls_distinct: bool = True
+    ) -> Iterator[Finding]:
+        filled = [self.filled.get(column) for column in columns]
+        if UNKNOWN in filled or (NULL in filled and nulls_distinct):
+            return
+        table = columns[0].table
+        remedy = "Make them unique first."
+        counted = [column for column, value in zip(columns, filled) if value is None]
+        if counted:
+            count = self.counting.repeated(counted, nulls_distinct=nulls_distinct)
+            least, things = 1, REPEATED
+        else:
+            count, least, things = self.counting.rows(table), 2, SAME
+        if len(counted) < len(columns):
+            remedy = f"Go back to {_name(key)}, and {_lower(remedy)}"
+        name = _named(called, columns[0]) if len(columns) == 1 else called
+        fact = f"it would make {name} unique again"
+        yield Finding(key, fact, count, ", and ", things, least, remedy)
+
+
+def _is_of_lost_rows(change: Change) -> bool:
+    """Of a table that the plan makes again, without any row."""
+    if isinstance(change, DroppedUnique):
+        return change.columns[0].table.gone
+    return isinstance(change, (DroppedColumn, AlteredColumn)) and (
+        change.column.table.gone
+    )
+
+
+def _is_gone(column: Column) -> bool:
+    return column.gone or column.table.gone
+
+
+def _named(called: str, now: Table | Column) -> str:
+    gone = now.gone if isinstance(now, Table) else _is_gone(now)
+    return called if gone or str(now) == called else f"{called} (now {now})"
+
+
+def _name(key: Key) -> str:
+    return "{}.{}".format(*key)
+
+
+def _lower(sentence: str) -> str:
+    return sentence[0].lower() + sentence[1:]

@@ -1,0 +1,188 @@
+"""Test databases that are kept, and what another branch left in them."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from io import StringIO
+from typing import Any
+
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.db import DatabaseError
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
+
+from . import conf, signals, status
+from .exceptions import RewindError, TableOutdated
+from .models import Key
+from .status import File, Status
+from .terminal import first_of, printable
+
+# So many migrations are named.
+NAMED = 10
+
+
+def rewinding_what_was_kept(create_test_db: Callable[..., str]) -> Callable[..., str]:
+    """Extends create_test_db() of BaseDatabaseCreation.
+
+    The rewind comes between its two steps: to find the database, and to migrate it.
+    """
+
+    @wraps(create_test_db)
+    def create(self: Any, *args: Any, **kwargs: Any) -> str:
+        options = _bind(create_test_db, self, *args, **kwargs).arguments
+        if not _is_kept(self, options):
+            return create_test_db(self, *args, **kwargs)
+        find = self._create_test_db
+
+        def find_and_rewind(*args: Any, **kwargs: Any) -> Any:
+            found = find(*args, **kwargs)
+            with _connected_to(self.connection, self._get_test_db_name()):
+                _rewind(self, options["verbosity"])
+            return found
+
+        self._create_test_db = find_and_rewind
+        try:
+            return create_test_db(self, *args, **kwargs)
+        finally:
+            del self._create_test_db
+
+    return create
+
+
+def replacing_outdated_clones(clone_test_db: Callable[..., Any]) -> Callable[..., Any]:
+    """Extends clone_test_db() of BaseDatabaseCreation.
+
+    Nobody migrates a clone that was kept. One that has more in it than the database
+    it was made of is made anew.
+    """
+
+    @wraps(clone_test_db)
+    def clone(self: Any, *args: Any, **kwargs: Any) -> Any:
+        given = _bind(clone_test_db, self, *args, **kwargs)
+        if _is_kept(self, given.arguments):
+            given.arguments["keepdb"] = not _has_more(self, given.arguments["suffix"])
+        return clone_test_db(*given.args, **given.kwargs)
+
+    return clone
+
+
+def _bind(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    given = inspect.signature(function).bind(*args, **kwargs)
+    given.apply_defaults()
+    return given
+
+
+def _is_kept(creation: Any, options: dict[str, Any]) -> bool:
+    test_settings = creation.connection.settings_dict["TEST"]
+    is_in_memory = getattr(creation, "is_in_memory_db", lambda name: False)
+    return (
+        conf.is_enabled()
+        and options["keepdb"]
+        # Where nothing is migrated, files say nothing about the database.
+        and test_settings["MIGRATE"] is not False
+        and not is_in_memory(creation._get_test_db_name())
+    )
+
+
+@contextmanager
+def _connected_to(connection: BaseDatabaseWrapper, name: str) -> Iterator[None]:
+    """As create_test_db() does it itself, a moment later."""
+    before = connection.settings_dict["NAME"]
+    connection.close()
+    connection.settings_dict["NAME"] = name
+    try:
+        yield
+    finally:
+        connection.close()
+        connection.settings_dict["NAME"] = before
+
+
+def _rewind(creation: Any, verbosity: int) -> None:
+    alias = creation.connection.alias
+    rewound: list[Key] = []
+
+    def note(plan: list[Key], adoptions: dict[Key, Key], **kwargs: Any) -> None:
+        rewound.extend([*plan, *adoptions])
+
+    try:
+        if not _is_of_another_branch(creation.connection):
+            return
+        signals.post_rewind.connect(note)
+        call_command(
+            "rewind",
+            databases=[alias],
+            interactive=False,
+            # What was renamed waits for what its new name depends on.
+            migrate=True,
+            verbosity=0,
+            stdout=StringIO(),
+            stderr=StringIO(),
+        )
+    except TableOutdated:
+        # The next thing that happens is that it is migrated.
+        return
+    except (CommandError, RewindError, DatabaseError) as error:
+        creation.log(
+            f"The kept test database for alias '{alias}' is not that of this checkout: "
+            f"{printable(str(error))}\n"
+            "Tests may fail because of it. Make it anew: run them once without "
+            "--keepdb, or once with pytest's --create-db."
+        )
+    finally:
+        signals.post_rewind.disconnect(note)
+    if rewound and verbosity >= 1:
+        names = first_of([".".join(key) for key in rewound], NAMED)
+        creation.log(
+            f"Rewound in the test database for alias '{alias}': {', '.join(names)}."
+        )
+
+
+def _is_of_another_branch(connection: BaseDatabaseWrapper) -> bool:
+    found = [
+        answer
+        for answer in status.read(connection).values()
+        if answer.is_ghost or (answer.recorded and answer.file is File.EDITED)
+    ]
+    return bool(found) and not any(map(_has_migrations_turned_off, found))
+
+
+def _has_migrations_turned_off(answer: Status) -> bool:
+    """As by pytest's --no-migrations: then its tables are made without them."""
+    try:
+        module, _ = MigrationLoader.migrations_module(answer.app_label)
+    except LookupError:
+        return False
+    return module is None
+
+
+def _has_more(creation: Any, suffix: str) -> bool:
+    connection = creation.connection
+    settings = creation.get_test_db_clone_settings(suffix)
+    if connection.vendor == "sqlite" and not os.path.exists(settings["NAME"]):
+        return False
+    # Pools of connections belong to an alias.
+    clone: Any = connection.copy(alias=f"{connection.alias}_{suffix}")
+    clone.settings_dict = settings
+    try:
+        return not _recorded(clone) <= _recorded(connection)
+    except DatabaseError:
+        # It is not there, and is going to be made.
+        return False
+    finally:
+        clone.close()
+        getattr(clone, "close_pool", clone.close)()
+
+
+def _recorded(connection: BaseDatabaseWrapper) -> set[tuple[str, str]]:
+    table = MigrationRecorder.Migration._meta.db_table
+    with connection.cursor() as cursor:
+        if table not in connection.introspection.table_names(cursor):
+            return set()
+        cursor.execute(f"SELECT app, name FROM {table}")  # noqa: S608
+        return set(cursor.fetchall())

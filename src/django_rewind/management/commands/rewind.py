@@ -1,0 +1,339 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.management import call_command, get_commands, load_command_class
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.recorder import MigrationRecorder
+
+from ... import conf, execution, journal, locks, plans
+from ...commands import as_json
+from ...exceptions import RewindError, Stopped
+from ...execution import Output
+from ...plans import Plan, Request
+from ...pulse import Pulse
+from ...terminal import first_of, on_one_line, shortened
+
+# Exit codes; 0 is: done, or nothing to do.
+FOUND_WORK, REFUSED, STOPPED = 1, 2, 3
+
+# Of what will be destroyed, so much is named when asking.
+NAMED = 20
+
+
+class Command(BaseCommand):
+    help = (
+        "Makes the database match this checkout: reverses what was applied and is "
+        "not on disk, from stored code. Exits with 0 if that is done or there is "
+        "nothing to do, 1 if --check found something, 2 if it was refused before "
+        "anything changed, 3 if it stopped part-way."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "app_label", nargs="?", help="App label of the only app to rewind."
+        )
+        parser.add_argument(
+            "migration_name",
+            nargs="?",
+            help="Goes back to after this migration; 'zero' for all of the app's.",
+        )
+        what = parser.add_mutually_exclusive_group()
+        what.add_argument(
+            "--to",
+            metavar="POINT",
+            help=(
+                "Goes back to what was applied at a restore point, after a run (its "
+                "id), at an ISO date-time or at a git commit."
+            ),
+        )
+        what.add_argument(
+            "--steps",
+            type=int,
+            metavar="N",
+            help="Goes back by so many migrations, in the order of their application.",
+        )
+        databases = parser.add_mutually_exclusive_group()
+        databases.add_argument(
+            "--database",
+            action="append",
+            dest="databases",
+            metavar="ALIAS",
+            help=(
+                "Nominates a database to rewind; may be given several times. Defaults "
+                f'to the "{DEFAULT_DB_ALIAS}" database.'
+            ),
+        )
+        databases.add_argument(
+            "--all-databases", action="store_true", help="Rewinds each database."
+        )
+        parser.add_argument(
+            "--plan", action="store_true", help="Shows the plan, and changes nothing."
+        )
+        parser.add_argument(
+            "--format",
+            choices=("text", "json"),
+            default="text",
+            help="Output format of --plan. Defaults to text.",
+        )
+        parser.add_argument(
+            "--sql",
+            action="store_true",
+            help="Shows the SQL of each step, with --plan.",
+        )
+        parser.add_argument(
+            "--check",
+            action="store_true",
+            dest="check_only",
+            help="Exits with 1 if there is something to rewind, and changes nothing.",
+        )
+        parser.add_argument(
+            "--expect",
+            metavar="DIGEST",
+            help="Refuses unless the plan still has the digest that --plan showed.",
+        )
+        parser.add_argument(
+            "--migrate", action="store_true", help="Then migrates forward to the code."
+        )
+        parser.add_argument(
+            "--fake", action="store_true", help="Removes the records only."
+        )
+        parser.add_argument(
+            "--no-adopt",
+            action="store_false",
+            dest="adopt",
+            help=(
+                "Reverses renamed migrations too, instead of giving their records the "
+                "new name."
+            ),
+        )
+        parser.add_argument(
+            "--mended",
+            action="store_true",
+            help=(
+                "What an earlier run left half-done was undone by hand: reverses it "
+                "as a whole."
+            ),
+        )
+        parser.add_argument(
+            "--noinput",
+            "--no-input",
+            action="store_false",
+            dest="interactive",
+            help="Asks nothing.",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.verbosity = options["verbosity"]
+        self.options = options
+        try:
+            self.check_options()
+            self.run()
+        except Stopped as error:
+            raise CommandError(str(error), returncode=STOPPED) from error
+        except RewindError as error:
+            raise CommandError(str(error), returncode=REFUSED) from error
+
+    def check_options(self) -> None:
+        options = self.options
+        if not conf.is_enabled():
+            raise RewindError("DJANGO_REWIND_ENABLED is off: nothing can be rewound.")
+        if options["app_label"] and (options["to"] or options["steps"] is not None):
+            raise RewindError("--to and --steps are about all apps: name none.")
+        if options["steps"] is not None and options["steps"] < 1:
+            raise RewindError("--steps takes a number of at least 1.")
+        if not options["plan"] and (options["sql"] or options["format"] != "text"):
+            raise RewindError("--sql and --format are for --plan.")
+        for alias in options["databases"] or ():
+            if alias not in connections:
+                raise RewindError(
+                    f"There is no database '{alias}' in DATABASES. "
+                    f"Choose from: {', '.join(connections)}."
+                )
+
+    @property
+    def request(self) -> Request:
+        options = self.options
+        return Request(
+            options["app_label"],
+            options["migration_name"],
+            to=options["to"],
+            steps=options["steps"],
+            fake=options["fake"],
+            adopt=options["adopt"],
+            migrate=options["migrate"],
+            mended=options["mended"],
+        )
+
+    def run(self) -> None:
+        # Of all databases, before anything changes in one.
+        found = [plans.make(connection, self.request) for connection in self.targets()]
+        digest = plans.digest(found)
+        if self.options["expect"] not in (None, digest):
+            raise RewindError(
+                f"The plan is not the one that was expected: its digest is {digest}. "
+                "Review it with --plan. Nothing was changed."
+            )
+        has_work = any(plan.steps for plan in found)
+        if self.options["plan"]:
+            self.show(found, digest)
+        elif self.options["check_only"]:
+            self.show_text(found)
+        elif has_work:
+            self.show_text(found)
+            self.ask(found)
+        else:
+            self.say_nothing_to_do(found)
+        if self.options["check_only"] and has_work:
+            sys.exit(FOUND_WORK)
+        if self.options["plan"] or self.options["check_only"]:
+            return
+        with journal.running():
+            for plan in found:
+                self.carry_out(plan)
+
+    def targets(self) -> list[BaseDatabaseWrapper]:
+        if self.options["all_databases"]:
+            return [connections[alias] for alias in connections]
+        aliases = self.options["databases"] or [DEFAULT_DB_ALIAS]
+        return [connections[alias] for alias in dict.fromkeys(aliases)]
+
+    def carry_out(self, shown: Plan) -> None:
+        connection = shown.connection
+        with locks.holding(connection, self.announce):
+            # Somebody else may have migrated since.
+            plan = plans.make(connection, self.request)
+            is_reviewed = self.options["interactive"] or self.options["expect"]
+            has_changed = plans.digest([plan]) != plans.digest([shown])
+            if plan.steps and is_reviewed and has_changed:
+                raise RewindError(
+                    f"The plan for database '{connection.alias}' changed since it was "
+                    "shown. Nothing was changed in it. Run the same command again."
+                )
+            if plan.steps:
+                with Pulse(self.stdout, self.verbosity) as pulse:
+                    output = Output(
+                        self.stdout, self.verbosity, pulse.around(self.progress())
+                    )
+                    execution.carry_out(plan, output, fake=self.options["fake"])
+            self.go_forward(plan)
+            if plan.steps:
+                execution.finished(plan)
+
+    def go_forward(self, plan: Plan) -> None:
+        """What comes after the last step backward."""
+        for adopted in plan.adoptions:
+            for key in adopted.first:
+                # With the one before it, it may have come already: to name it again
+                # would go back to it.
+                if key not in MigrationRecorder(plan.connection).applied_migrations():
+                    self.migrate(plan.connection, *key)
+            execution.adopt(plan, adopted)
+            if self.verbosity >= 1:
+                self.stdout.write(
+                    f"  Adopting {on_one_line(str(adopted))}...", ending=""
+                )
+                self.stdout.write(self.style.SUCCESS(" OK"))
+        if self.options["to"]:
+            output = Output(self.stdout, self.verbosity, self.progress())
+            execution.apply_again(plan, output, fake=self.options["fake"])
+        elif self.options["migrate"]:
+            self.migrate(plan.connection)
+
+    def migrate(self, connection: BaseDatabaseWrapper, *target: str) -> None:
+        try:
+            call_command(
+                "migrate",
+                *target,
+                database=connection.alias,
+                verbosity=self.verbosity,
+                interactive=self.options["interactive"],
+                skip_checks=True,
+                # One wrapper inside another would break lines.
+                stdout=self.stdout._out,
+                stderr=self.stderr._out,
+                no_color=self.options["no_color"],
+                force_color=self.options["force_color"],
+            )
+        except Exception as error:
+            raise Stopped(["the rewind"], ["migrate"], error) from error
+
+    def announce(self, text: str) -> None:
+        if self.verbosity >= 1:
+            self.stdout.write(text)
+
+    def progress(self) -> execution.Progress:
+        """As `migrate` shows it."""
+        app = get_commands()["migrate"]
+        command: Any = (
+            load_command_class(app, "migrate") if isinstance(app, str) else app
+        )
+        command.stdout, command.style = self.stdout, self.style
+        command.verbosity = self.verbosity
+        progress: execution.Progress = command.migration_progress_callback
+        return progress
+
+    def ask(self, found: list[Plan]) -> None:
+        if not self.options["interactive"]:
+            return
+        destroyed = [f for p in found for step in p.steps for f in step.destroys]
+        if destroyed:
+            self.stdout.write(self.style.WARNING("This destroys data:"))
+            for fact in first_of(destroyed, NAMED):
+                self.stdout.write(f"  {fact}")
+        else:
+            self.stdout.write("No data is destroyed.")
+        try:
+            answer = input("Type 'yes' to go on, or 'no' to cancel: ")
+        except EOFError:
+            answer = ""
+        if answer != "yes":
+            raise RewindError("Cancelled. Nothing was changed.")
+
+    def say_nothing_to_do(self, found: list[Plan]) -> None:
+        if self.verbosity >= 1:
+            for plan in found:
+                for note in plan.notes:
+                    self.stdout.write(self.style.NOTICE(note))
+                self.stdout.write(
+                    f"Nothing to rewind in database '{plan.connection.alias}'."
+                )
+
+    def show(self, found: list[Plan], digest: str) -> None:
+        if self.options["sql"]:
+            found = [plans.add_sql(plan) for plan in found]
+        if self.options["format"] == "json":
+            self.stdout.write(as_json(plans.as_data(found, digest)))
+            return
+        self.show_text(found)
+        self.stdout.write(f"Digest of this plan: {digest}")
+
+    def show_text(self, found: Sequence[Plan]) -> None:
+        for plan in found:
+            if not plan.steps:
+                self.say_nothing_to_do([plan])
+                continue
+            self.stdout.write(
+                self.style.MIGRATE_HEADING(
+                    f"Rewind plan for database '{plan.connection.alias}':"
+                )
+            )
+            for step in plan.steps:
+                self.show_step(step)
+            for note in plan.notes:
+                self.stdout.write(self.style.NOTICE(f"  {note}"))
+
+    def show_step(self, step: plans.Step) -> None:
+        self.stdout.write(
+            f"  {self.style.MIGRATE_LABEL(str(step))} ({step.reason}; {step.how})"
+        )
+        if step.note:
+            self.stdout.write(self.style.NOTICE(f"    {step.note}"))
+        for fact in step.destroys:
+            self.stdout.write(self.style.WARNING(f"    {shortened(fact)}"))
+        for line in step.sql or ():
+            self.stdout.write(f"    {line}")

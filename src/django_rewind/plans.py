@@ -1,0 +1,305 @@
+"""What `rewind` is going to do to one database, for people and programs to read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations import Migration
+
+from . import (
+    adoption,
+    choices,
+    effects,
+    halfway,
+    history,
+    journal,
+    points,
+    reapplication,
+    rewind,
+    source,
+    store,
+)
+from .adoption import Adoption
+from .effects import Effects
+from .exceptions import HalfDone, Refused, RewindError, SourceUnavailable
+from .ghosts import Ghosts
+from .importer import FakedMigration, StoredMigration
+from .models import Key
+from .reapplication import Reapplication
+from .rewind import Rollback
+from .terminal import on_one_line
+
+
+class Request(NamedTuple):
+    """What a person asked for; without a name, point or number, all ghosts."""
+
+    app_label: str | None = None
+    migration_name: str | None = None
+    to: str | None = None
+    steps: int | None = None
+    fake: bool = False
+    adopt: bool = True
+    # Whether `migrate` follows.
+    migrate: bool = False
+    # Whether a person finished or undid what was left half-done.
+    mended: bool = False
+
+
+class Step(NamedTuple):
+    """One migration that is reversed, or gets another name."""
+
+    database: str
+    app_label: str
+    migration_name: str
+    # "reverse", "fake" (only the record goes) or "adopt".
+    action: str
+    reason: str
+    # "stored code" or "file".
+    source: str
+    destroys: list[str]
+    # Of the code.
+    digest: str
+    note: str = ""
+    sql: list[str] | None = None
+
+    def __str__(self) -> str:
+        return on_one_line(f"{self.app_label}.{self.migration_name}")
+
+    @property
+    def how(self) -> str:
+        return {
+            "reverse": f"from {self.source}",
+            "fake": "only its record goes",
+            "adopt": "its record gets that name",
+            "apply": f"applied again, from {self.source}",
+        }[self.action]
+
+
+class Plan(NamedTuple):
+    connection: BaseDatabaseWrapper
+    rollback: Rollback
+    adoptions: list[Adoption]
+    steps: list[Step]
+    # What a person should know besides.
+    notes: list[str]
+    # What is applied again, with --to and --migrate.
+    again: Reapplication | None = None
+
+
+def digest(plans: Collection[Plan]) -> str:
+    """Equal for plans that do the same, however much data there is."""
+    facts = [
+        [*step._replace(destroys=[], note="", sql=None)]
+        for plan in plans
+        for step in plan.steps
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def as_data(plans: Collection[Plan], digest: str) -> dict[str, object]:
+    """As `rewind --plan --format json` shows it; see docs/commands.md."""
+    steps = []
+    for step in (step for plan in plans for step in plan.steps):
+        data = step._asdict()
+        if step.sql is None:
+            del data["sql"]
+        steps.append(data)
+    return {
+        "digest": digest,
+        "steps": steps,
+        "notes": [note for plan in plans for note in plan.notes],
+    }
+
+
+def make(connection: BaseDatabaseWrapper, request: Request) -> Plan:
+    """Raises Refused, and other RewindErrors."""
+    if request.migration_name is not None:
+        rollback = rewind.prepare(
+            connection,
+            str(request.app_label),
+            request.migration_name,
+            fake=request.fake,
+        )
+        if rollback is None:
+            raise RewindError(
+                f"No applied migration of app '{request.app_label}' is the one that "
+                f"'{request.migration_name}' matches. 'manage.py showmigrations' shows "
+                "what is applied."
+            )
+        return _Describer(connection, request, rollback).plan()
+    if request.to is not None:
+        point, now = points.find(connection, request.to), points.now(connection)
+        chosen = choices.after(point, now)
+        rollback = rewind.prepare_each(
+            connection, f"go back to {point.name}", lambda _: chosen, fake=request.fake
+        )
+        again = reapplication.prepare(connection, point, now)
+        return _Describer(connection, request, rollback).plan(again=again)
+    if request.steps is not None:
+        number = request.steps
+        rollback = rewind.prepare_each(
+            connection,
+            f"unapply the last {number}",
+            lambda ghosts: choices.last(number, ghosts),
+            fake=request.fake,
+        )
+        return _Describer(connection, request, rollback).plan()
+    return _for_ghosts(connection, request)
+
+
+def _for_ghosts(connection: BaseDatabaseWrapper, request: Request) -> Plan:
+    adoptions: list[Adoption] = []
+
+    def choose(ghosts: Ghosts) -> Mapping[Key, str]:
+        chosen = choices.not_of_this_checkout(ghosts, request.app_label)
+        if request.adopt and not request.fake:
+            adoptions.extend(adoption.find(ghosts, chosen))
+        stays = {adopted.old for adopted in adoptions}
+        return {key: reason for key, reason in chosen.items() if key not in stays}
+
+    goal = f"rewind {request.app_label or 'all ghosts'}"
+    rollback = rewind.prepare_each(connection, goal, choose, fake=request.fake)
+    # Those that depend on what goes, by way of a file, go too.
+    adoptions = [a for a in adoptions if a.old not in rollback.keys]
+    return _Describer(connection, request, rollback).plan(adoptions)
+
+
+class _Describer:
+    def __init__(
+        self, connection: BaseDatabaseWrapper, request: Request, rollback: Rollback
+    ) -> None:
+        self.connection = connection
+        self.request = request
+        self.rollback = rollback
+        self.digests = store.digests(connection) if rollback.plan else {}
+
+    def plan(
+        self, adoptions: Sequence[Adoption] = (), again: Reapplication | None = None
+    ) -> Plan:
+        now = [a for a in adoptions if self.request.migrate or not a.first]
+        found = self._effects()
+        steps = [
+            self._step(migration, found.destroys) for migration in self.rollback.plan
+        ]
+        steps += map(self._adoption, now)
+        notes = [
+            *self._half_done(),
+            *found.notes,
+            *map(_waits, (a for a in adoptions if a not in now)),
+        ]
+        if again is not None and self.request.migrate:
+            steps += [self._apply_again(key, again) for key in again.keys]
+        elif again is not None and again.keys:
+            names = ", ".join(map("{0[0]}.{0[1]}".format, again.keys))
+            notes.append(f"Applied then, and not now: {names}. --migrate applies them.")
+            again = None
+        return Plan(self.connection, self.rollback, now, steps, notes, again)
+
+    def _half_done(self) -> Iterator[str]:
+        """What a run before left half-done and goes on; raises Refused if it cannot."""
+        can_stop = not self.connection.features.can_rollback_ddl or not all(
+            migration.atomic for migration in self.rollback.plan
+        )
+        if self.request.fake or not can_stop:
+            return
+        halves = halfway.find(journal.read(self.connection))
+        for key in self.rollback.keys:
+            if key not in halves or self.request.mended:
+                continue
+            half = halves[key]
+            if not half.can_go_on:
+                raise HalfDone(key, half.at, half.describe())
+            yield "{}.{} goes on after: {}.".format(*key, half.done)
+
+    def _effects(self) -> Effects:
+        if self.request.fake or not self.rollback.plan:
+            return Effects({}, [], [])
+        with history.using(self.rollback.history):
+            found = effects.find(self.rollback.runner, self.rollback.plan)
+        if found.problems:
+            raise Refused("rewind", found.problems)
+        return found
+
+    def _step(self, migration: Migration, destroys: Mapping[Key, list[str]]) -> Step:
+        key = migration.app_label, migration.name
+        is_faked = self.request.fake or isinstance(migration, FakedMigration)
+        is_stored = isinstance(migration, StoredMigration)
+        return Step(
+            database=self.connection.alias,
+            app_label=key[0],
+            migration_name=key[1],
+            action="fake" if is_faked else "reverse",
+            reason=on_one_line(self.rollback.reasons[key]),
+            source="stored code" if is_stored else "file",
+            destroys=destroys.get(key, []),
+            digest=self.digests.get(key, "") if is_stored else _digest_of_file(key),
+            note=self.rollback.notes.get(key, ""),
+        )
+
+    def _adoption(self, adopted: Adoption) -> Step:
+        app_label, name = adopted.new
+        return Step(
+            database=self.connection.alias,
+            app_label=adopted.old[0],
+            migration_name=adopted.old[1],
+            action="adopt",
+            reason=f"does the same as {app_label}.{name}, which is not applied",
+            source="file",
+            destroys=[],
+            digest=_digest_of_file(adopted.new),
+            note=_waits(adopted) if adopted.first else "",
+        )
+
+    def _apply_again(self, key: Key, again: Reapplication) -> Step:
+        is_stored = again.is_from_stored(key)
+        return Step(
+            database=self.connection.alias,
+            app_label=key[0],
+            migration_name=key[1],
+            action="apply",
+            reason="was applied then",
+            source="stored code" if is_stored else "file",
+            destroys=[],
+            digest=again.history.codes[key].digest
+            if is_stored
+            else _digest_of_file(key),
+        )
+
+
+def _waits(adopted: Adoption) -> str:
+    first = ", ".join("{}.{}".format(*key) for key in adopted.first)
+    return (
+        f"{'.'.join(adopted.old)} gets the name {adopted.new[1]} with --migrate, once "
+        f"{first} is applied, on which that depends."
+    )
+
+
+def _digest_of_file(key: Key) -> str:
+    module = source.module_name(*key)
+    try:
+        return source.digest(source.read(module or ""))
+    except SourceUnavailable:
+        return ""
+
+
+def add_sql(plan: Plan) -> Plan:
+    """With the SQL of each step, as `sqlmigrate --backwards` would show it."""
+    loader: Any = plan.rollback.runner.loader
+    sql = {}
+    with history.using(plan.rollback.history):
+        for migration in plan.rollback.plan:
+            lines = loader.collect_sql([(migration, True)])
+            sql[migration.app_label, migration.name] = lines
+    steps = [
+        step._replace(
+            sql=sql.get((step.app_label, step.migration_name), [])
+            if step.action == "reverse"
+            else []
+        )
+        for step in plan.steps
+    ]
+    return plan._replace(steps=steps)

@@ -1,0 +1,205 @@
+"""Moments in the history of a database, and what was applied then."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils import timezone
+from django.utils.dateparse import parse_date, parse_datetime
+
+from . import git, journal, places, store
+from .exceptions import RewindError
+from .journal import Entry
+from .models import Key
+
+# In the journal, an action adds records or removes them.
+ADDS = {journal.APPLY, journal.RECORD}
+REMOVES = {journal.REVERSE, journal.PRUNE}
+
+
+class Point(NamedTuple):
+    name: str
+    # What was recorded → the digest of its code; empty if nobody knows it.
+    records: dict[Key, str]
+
+
+class RestorePoint(NamedTuple):
+    name: str
+    # ISO 8601
+    at: str
+    run: str
+    records: dict[Key, str]
+
+
+def now(connection: BaseDatabaseWrapper) -> dict[Key, str]:
+    """What is recorded → the digest of its code."""
+    digests = store.digests(connection)
+    recorded = store.contents(connection).recorded
+    return {key: digests.get(key, "") for key in recorded}
+
+
+def restore_points(entries: Iterable[Entry]) -> dict[str, RestorePoint]:
+    """Those that were not deleted, oldest first."""
+    found: dict[str, RestorePoint] = {}
+    for entry in entries:
+        fields = entry.fields
+        name = str(fields.get("name", ""))
+        if fields.get("event") == journal.POINT:
+            records = dict(_keys_and_digests(fields))
+            at, run = str(fields.get("at")), str(fields.get("run"))
+            found[name] = RestorePoint(name, at, run, records)
+        elif fields.get("event") == journal.POINT_DELETED:
+            found.pop(name, None)
+    return found
+
+
+def make(connection: BaseDatabaseWrapper, name: str) -> RestorePoint:
+    """Raises RewindError if there is one of that name."""
+    if name in restore_points(journal.read(connection)):
+        raise RewindError(
+            f"There is a restore point '{name}' in database '{connection.alias}'. "
+            "Choose another name, or delete it with --delete."
+        )
+    records = now(connection)
+    _write(
+        connection,
+        journal.POINT,
+        name=name,
+        records=[[*key, digest] for key, digest in records.items()],
+    )
+    return restore_points(journal.read(connection))[name]
+
+
+def delete(connection: BaseDatabaseWrapper, name: str) -> None:
+    """Raises RewindError if there is none of that name."""
+    if name not in restore_points(journal.read(connection)):
+        raise RewindError(
+            f"There is no restore point '{name}' in database '{connection.alias}'. "
+            "'manage.py restore_point --list' shows them."
+        )
+    _write(connection, journal.POINT_DELETED, name=name)
+
+
+def _write(connection: BaseDatabaseWrapper, event: str, **fields: Any) -> None:
+    from . import tables
+
+    tables.ensure(connection)
+    run = journal.current()
+    if not run.write(connection, {"event": event, **fields}):
+        raise RewindError(
+            f"The journal of database '{connection.alias}' cannot be written. Grant "
+            f"the rights to write {tables.JOURNAL}. Nothing was changed."
+        )
+
+
+def find(connection: BaseDatabaseWrapper, text: str) -> Point:
+    """The moment that a restore point, run id, ISO date-time or commit names.
+
+    Raises RewindError if it is none of these, or before the journal begins.
+    """
+    entries = journal.read(connection)
+    points = restore_points(entries)
+    if text in points:
+        return Point(f"restore point '{text}'", points[text].records)
+    if not entries:
+        raise RewindError(
+            f"The journal of database '{connection.alias}' is empty. It begins with "
+            "the first migration that is applied or reversed with django-rewind."
+        )
+    name, index = _position(entries, text)
+    return Point(name, _records_after(connection, entries[index + 1 :]))
+
+
+def _position(entries: list[Entry], text: str) -> tuple[str, int]:
+    """The last entry of what `text` names."""
+    runs = [i for i, entry in enumerate(entries) if entry.fields.get("run") == text]
+    if runs:
+        return f"run {text}", runs[-1]
+    moment = _moment(text)
+    if moment is not None:
+        before = [i for i, e in enumerate(entries) if (at := _at(e)) and at <= moment]
+        if not before:
+            raise RewindError(
+                f"The journal begins at {entries[0].fields.get('at')}, which is after "
+                f"{text}. Name a later moment."
+            )
+        return text, before[-1]
+    commit = _commit(text)
+    at_commit = [
+        i
+        for i, entry in enumerate(entries)
+        if commit and str(entry.fields.get("commit", "")).startswith(commit)
+    ]
+    if at_commit:
+        return f"commit {commit[:12]}", at_commit[-1]
+    if commit:
+        raise RewindError(
+            f"Nothing was applied or reversed at commit {commit[:12]}. "
+            "'manage.py rewind_history' shows what was, and when."
+        )
+    raise RewindError(
+        f"'{text}' is no restore point, run, ISO date-time or git commit. 'manage.py "
+        "rewind_history' and 'manage.py restore_point --list' show them."
+    )
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = parse_datetime(text)
+        if moment is None and (day := parse_date(text)) is not None:
+            moment = datetime(day.year, day.month, day.day)
+    except ValueError:
+        return None
+    if moment is not None and timezone.is_naive(moment):
+        moment = timezone.make_aware(moment)
+    return moment
+
+
+def _at(entry: Entry) -> datetime | None:
+    return _moment(str(entry.fields.get("at", "")))
+
+
+def _commit(text: str) -> str:
+    """In full if the repository knows it, else as it was given; empty if it is none."""
+    try:
+        repository = git.find_repository(places.project_folder())
+        found = repository and git.resolve(repository, text)
+    except RewindError:
+        found = None
+    if found:
+        return found
+    return text if re.fullmatch("[0-9a-f]{7,40}", text) else ""
+
+
+def _records_after(
+    connection: BaseDatabaseWrapper, later: list[Entry]
+) -> dict[Key, str]:
+    """What is recorded now, without what happened later."""
+    records = now(connection)
+    for entry in reversed(later):
+        fields = entry.fields
+        if fields.get("event") != journal.DONE:
+            continue
+        if fields.get("action") in ADDS:
+            for key, _ in _keys_and_digests(fields):
+                records.pop(key, None)
+        elif fields.get("action") in REMOVES:
+            records.update(_keys_and_digests(fields))
+        elif fields.get("action") == journal.ADOPT:
+            found = dict(_keys_and_digests(fields))
+            new, old = entry.key, tuple(fields.get("was", ()))
+            records.pop(new, None)
+            records.update({k: d for k, d in found.items() if k == old})
+    return records
+
+
+def _keys_and_digests(fields: dict[str, Any]) -> Iterator[tuple[Key, str]]:
+    try:
+        for app_label, name, digest in fields.get("records", ()):
+            yield (str(app_label), str(name)), str(digest)
+    except (TypeError, ValueError):
+        return

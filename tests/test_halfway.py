@@ -1,0 +1,138 @@
+"""Steps that stop half-way, where the database cannot take them back as a whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.management import CommandError
+from django.db import connection
+from django.db.models import Model
+
+from django_rewind import halfway, journal
+from tests.history import History
+
+ADD = 'migrations.AddField("thing", "{}", models.IntegerField(null=True)),'
+THREE = "\n".join(ADD.format(name) for name in "abc")
+
+
+def rewind(history: History, **options: Any) -> str:
+    return history.run("rewind", interactive=False, **options)
+
+
+def halves() -> dict[Any, halfway.Half]:
+    return halfway.find(journal.read(connection))
+
+
+@pytest.fixture
+def three(history: History) -> History:
+    """One ghost that added three columns, without a transaction on any database."""
+    history.have("users: 0001")
+    path = history.write("users.0002_three", THREE, [("users", "0001")])
+    text = path.read_text()
+    path.write_text(
+        text.replace("    operations", "    atomic = False\n    operations")
+    )
+    history.migrate()
+    history.lose("users.0002_three")
+    return history
+
+
+def fail_once(monkeypatch: pytest.MonkeyPatch, column: str, after: bool) -> None:
+    """When a column is to be removed, before or after its statement."""
+    editor: Any = type(connection.schema_editor())
+    remove = editor.remove_field
+
+    def fail(self: Any, model: type[Model], field: Any) -> None:
+        if field.column != column or self.collect_sql:
+            remove(self, model, field)
+            return
+        if after:
+            remove(self, model, field)
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(editor, "remove_field", fail)
+
+
+def test_between_two_operations_it_goes_on(
+    three: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        fail_once(patch, "b", after=False)
+        with pytest.raises(CommandError, match="Stopped at") as error:
+            rewind(three)
+        assert error.value.returncode == 3
+    assert three.columns("users_thing") == ["id", "name", "a", "b"]
+    assert three.recorded() == ["users.0001", "users.0002_three"]
+    plan = three.run("rewind", plan=True)
+    assert "users.0002_three goes on after: Add field c to thing." in plan
+    rewind(three)
+    assert three.columns("users_thing") == ["id", "name"]
+    assert three.recorded() == ["users.0001"]
+    assert halves() == {}
+    assert not list(journal.broken_links(journal.read(connection)))
+
+
+def test_it_may_stop_more_than_once(
+    three: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for column in "cba":
+        with monkeypatch.context() as patch:
+            fail_once(patch, column, after=False)
+            with pytest.raises(CommandError, match="Stopped at"):
+                rewind(three)
+    assert three.columns("users_thing") == ["id", "name", "a"]
+    rewind(three)
+    assert three.columns("users_thing") == ["id", "name"]
+
+
+def test_inside_an_operation_it_gives_the_sql(
+    three: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        fail_once(patch, "b", after=True)
+        with pytest.raises(CommandError, match="Stopped at"):
+            rewind(three)
+    assert three.columns("users_thing") == ["id", "name", "a"]
+    with pytest.raises(CommandError, match="was reversed in part") as error:
+        rewind(three)
+    assert error.value.returncode == 2
+    (half,) = halves().values()
+    assert half.done == "Add field c to thing"
+    text = str(error.value)
+    assert "Operations that were reversed: Add field c to thing." in text
+    assert "It stopped in: Add field b to thing." in text
+    # What it says is right: finish by hand, and fake.
+    for sql in half.to_finish():
+        three.sql(sql)
+    assert three.columns("users_thing") == ["id", "name"]
+    three.migrate("users", "0001", fake=True)
+    assert halves() == {}
+    assert three.recorded() == ["users.0001"]
+
+
+def test_what_was_undone_by_hand_is_reversed_as_a_whole(
+    three: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        fail_once(patch, "b", after=True)
+        with pytest.raises(CommandError, match="Stopped at"):
+            rewind(three)
+    (half,) = halves().values()
+    for sql in half.to_undo():
+        three.sql(sql)
+    assert sorted(three.columns("users_thing")) == ["a", "b", "c", "id", "name"]
+    rewind(three, mended=True)
+    assert three.columns("users_thing") == ["id", "name"]
+
+
+def test_nothing_was_done_is_no_half(
+    three: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        fail_once(patch, "c", after=False)
+        with pytest.raises(CommandError, match="Stopped at"):
+            rewind(three)
+    assert halves() == {}
+    rewind(three)
+    assert three.columns("users_thing") == ["id", "name"]

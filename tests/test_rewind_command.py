@@ -1,0 +1,486 @@
+"""The rewind command: what it does, says, asks and refuses."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.core.management import CommandError
+from django.db import connection
+
+from django_rewind import journal, signals
+from django_rewind.management.commands import rewind as command
+from tests.history import History
+
+ADD_X = 'migrations.AddField("thing", "x", models.IntegerField(null=True)),'
+
+
+def rewind(history: History, *args: str, **options: Any) -> str:
+    return history.run("rewind", *args, **{"interactive": False, **options})
+
+
+def plan(history: History, *args: str, **options: Any) -> dict[str, Any]:
+    output = history.run("rewind", *args, plan=True, format="json", **options)
+    found: dict[str, Any] = json.loads(output)
+    return found
+
+
+def steps(history: History, *args: str, **options: Any) -> list[str]:
+    found = plan(history, *args, **options)["steps"]
+    return ["{app_label}.{migration_name}: {reason}".format(**step) for step in found]
+
+
+def refusal(history: History, *args: str, **options: Any) -> tuple[int, str]:
+    with pytest.raises(CommandError) as error:
+        rewind(history, *args, **options)
+    return error.value.returncode, str(error.value)
+
+
+@pytest.fixture
+def ghosts(history: History) -> History:
+    """blog.0002 depends on users.0002_prefs; both and users.0003 are ghosts."""
+    history.have(
+        "users: 0001 > 0002_prefs > 0003_x; blog: 0001 > 0002_b(users.0002_prefs)"
+    )
+    history.migrate()
+    history.sql("INSERT INTO users_thing (id, name, prefs) VALUES (1, 'a', 5)")
+    history.sql("INSERT INTO users_thing (id, name) VALUES (2, 'b')")
+    history.lose("users.0002_prefs", "users.0003_x", "blog.0002_b")
+    return history
+
+
+# What is rewound
+
+
+def test_all_ghosts_go_and_nothing_else(ghosts: History) -> None:
+    rewind(ghosts)
+    assert sorted(ghosts.recorded()) == ["blog.0001", "users.0001"]
+    assert ghosts.columns("users_thing") == ["id", "name"]
+    assert ghosts.columns("blog_thing") == ["id", "name"]
+    assert "Nothing to rewind in database 'default'." in rewind(ghosts)
+
+
+def test_one_app_and_what_depends_on_it(ghosts: History) -> None:
+    assert sorted(steps(ghosts, "users")) == [
+        "blog.0002_b: depends on users.0002_prefs",
+        "users.0002_prefs: ghost",
+        "users.0003_x: ghost",
+    ]
+    assert steps(ghosts, "blog") == ["blog.0002_b: ghost"]
+    rewind(ghosts, "blog")
+    assert ghosts.recorded("users") == [
+        "users.0001",
+        "users.0002_prefs",
+        "users.0003_x",
+    ]
+
+
+def test_a_target(ghosts: History) -> None:
+    assert steps(ghosts, "users", "0002") == ["users.0003_x: after users.0002_prefs"]
+    rewind(ghosts, "users", "0002")
+    assert ghosts.columns("users_thing") == ["id", "name", "prefs"]
+    rewind(ghosts, "users", "zero")
+    assert ghosts.recorded() == ["blog.0001"]
+    assert "users_thing" not in ghosts.tables()
+
+
+def test_a_target_that_is_not_applied_is_refused(ghosts: History) -> None:
+    code, text = refusal(ghosts, "users", "0009")
+    assert code == command.REFUSED
+    assert text.startswith("No applied migration of app 'users' is the one that '0009'")
+
+
+def test_a_file_that_depends_on_a_ghost_goes_too_and_comes_back(
+    history: History,
+) -> None:
+    history.have("users: 0001 > 0002_prefs; blog: 0001(users.0002_prefs)")
+    history.migrate()
+    history.lose("users.0002_prefs")
+    history.have("blog: 0001")
+    assert steps(history) == [
+        "blog.0001: depends on users.0002_prefs",
+        "users.0002_prefs: ghost",
+    ]
+    rewind(history, migrate=True)
+    assert history.recorded() == ["users.0001", "blog.0001"]
+
+
+def test_steps_follow_the_order_of_application(history: History) -> None:
+    history.have("users: 0001 > 0002_prefs; blog: 0001 > 0002_b")
+    history.migrate("users")
+    history.migrate("blog")
+    assert [s.partition(":")[0] for s in steps(history, steps=2)] == [
+        "blog.0002_b",
+        "blog.0001",
+    ]
+    rewind(history, steps=3)
+    assert history.recorded() == ["users.0001"]
+
+
+def test_siblings_of_two_branches_stay_apart(history: History) -> None:
+    history.have("users: 0001")
+    history.write("users.0002_a", dependencies=[("users", "0001")])
+    history.migrate()
+    history.lose("users.0002_a")
+    history.write("users.0002_b", dependencies=[("users", "0001")])
+    history.migrate()
+    history.sql("INSERT INTO users_thing (id, name, a, b) VALUES (1, 'n', 2, 3)")
+    rewind(history)
+    assert history.columns("users_thing") == ["id", "name", "b"]
+    assert history.sql("SELECT b FROM users_thing") in ([(3,)], ((3,),))
+
+
+def test_what_changed_what_a_ghost_made_goes_first(history: History) -> None:
+    history.have("users: 0001")
+    history.write("users.0002_a", dependencies=[("users", "0001")])
+    history.migrate()
+    history.lose("users.0002_a")
+    history.write(
+        "users.0002_b",
+        'migrations.RenameModel("Thing", "Item"),',
+        [("users", "0001")],
+    )
+    history.migrate()
+    assert "users_item" in history.tables()
+    assert steps(history) == [
+        "users.0002_b: was applied after users.0002_a and changed what that made",
+        "users.0002_a: ghost",
+    ]
+    rewind(history, migrate=True)
+    assert history.columns("users_item") == ["id", "name"]
+    assert history.recorded() == ["users.0001", "users.0002_b"]
+
+
+def test_an_edit_that_makes_another_schema_is_rewound(history: History) -> None:
+    history.have("users: 0001 > 0002_prefs")
+    history.migrate()
+    history.write("users.0002_prefs", ADD_X, [("users", "0001")])
+    assert steps(history) == [
+        "users.0002_prefs: its file makes another schema than was applied"
+    ]
+    rewind(history, migrate=True)
+    assert history.columns("users_thing") == ["id", "name", "x"]
+
+
+def test_an_edit_that_makes_the_same_schema_is_left_alone(history: History) -> None:
+    history.have("users: 0001 > 0002_prefs")
+    history.migrate()
+    history.write(
+        "users.0002_prefs",
+        """
+        migrations.AddField(
+            "thing", "prefs", models.IntegerField(null=True, help_text="edited")
+        ),
+        migrations.RunPython(migrations.RunPython.noop),
+        """,
+        [("users", "0001")],
+    )
+    assert steps(history) == []
+
+
+# Renamed migrations
+
+
+def test_a_renamed_migration_is_adopted(history: History) -> None:
+    history.have("users: 0001")
+    history.write("users.0002_x", ADD_X, [("users", "0001")])
+    history.migrate()
+    history.sql("INSERT INTO users_thing (id, name, x) VALUES (1, 'a', 5)")
+    history.lose("users.0002_x")
+    history.write("users.0002_renamed", ADD_X, [("users", "0001")])
+    (step,) = plan(history)["steps"]
+    assert (step["action"], step["migration_name"]) == ("adopt", "0002_x")
+    assert step["reason"] == "does the same as users.0002_renamed, which is not applied"
+    output = rewind(history, migrate=True)
+    assert "Adopting users.0002_x as users.0002_renamed... OK" in output
+    assert "No migrations to apply" in output
+    assert history.recorded() == ["users.0001", "users.0002_renamed"]
+    assert [*map(list, history.sql("SELECT x FROM users_thing"))] == [[5]]
+    assert "0 of" not in history.run("verify_migrations")
+
+
+def test_no_adopt_reverses_it(history: History) -> None:
+    history.have("users: 0001")
+    history.write("users.0002_x", ADD_X, [("users", "0001")])
+    history.migrate()
+    history.lose("users.0002_x")
+    history.write("users.0002_renamed", ADD_X, [("users", "0001")])
+    assert steps(history, adopt=False) == ["users.0002_x: ghost"]
+
+
+def test_a_renumbered_migration_waits_for_what_it_depends_on(history: History) -> None:
+    history.have("users: 0001")
+    history.write("users.0002_x", ADD_X, [("users", "0001")])
+    history.migrate()
+    history.sql("INSERT INTO users_thing (id, name, x) VALUES (1, 'a', 5)")
+    history.lose("users.0002_x")
+    history.write("users.0002_other", dependencies=[("users", "0001")])
+    history.write("users.0003_x", ADD_X, [("users", "0002_other")])
+    output = rewind(history)
+    assert "users.0002_x gets the name 0003_x with --migrate, once users.0002" in output
+    assert history.recorded() == ["users.0001", "users.0002_x"]
+    rewind(history, migrate=True)
+    assert sorted(history.recorded()) == [
+        "users.0001",
+        "users.0002_other",
+        "users.0003_x",
+    ]
+    assert [*map(list, history.sql("SELECT x FROM users_thing"))] == [[5]]
+
+
+def test_a_renamed_chain_is_adopted_as_a_whole(history: History) -> None:
+    history.have("users: 0001 > 0002_a > 0003_b")
+    history.migrate()
+    history.lose("users.0002_a", "users.0003_b")
+    add = 'migrations.AddField("thing", "{}", models.IntegerField(null=True)),'
+    history.write("users.0005_a", add.format("a"), [("users", "0001")])
+    history.write("users.0006_b", add.format("b"), [("users", "0005_a")])
+    assert {step["action"] for step in plan(history)["steps"]} == {"adopt"}
+    rewind(history, migrate=True)
+    assert history.recorded() == ["users.0001", "users.0005_a", "users.0006_b"]
+
+
+def test_what_depends_on_a_ghost_that_goes_is_not_adopted(history: History) -> None:
+    history.have("users: 0001 > 0002_a > 0003_b")
+    history.migrate()
+    history.lose("users.0002_a", "users.0003_b")
+    add = 'migrations.AddField("thing", "b", models.IntegerField(null=True)),'
+    history.write("users.0002_b", add, [("users", "0001")])
+    assert [step["action"] for step in plan(history)["steps"]] == ["reverse"] * 2
+
+
+# The plan
+
+
+def test_the_plan_says_what_is_destroyed(ghosts: History) -> None:
+    found = plan(ghosts)
+    assert [s["destroys"] for s in found["steps"] if s["app_label"] == "users"] == [
+        ["drops users_thing.x: 0 values that are not null"],
+        ["drops users_thing.prefs: 1 value that is not null"],
+    ]
+    assert {s["source"] for s in found["steps"]} == {"stored code"}
+    assert ghosts.columns("users_thing") == ["id", "name", "prefs", "x"]
+    text = ghosts.run("rewind", plan=True)
+    assert "  users.0003_x (ghost; from stored code)\n" in text
+    assert "    drops users_thing.prefs: 1 value that is not null\n" in text
+    assert f"Digest of this plan: {found['digest']}" in text
+
+
+def test_the_plan_with_sql(ghosts: History) -> None:
+    found = plan(ghosts, sql=True)
+    sql = [line for s in found["steps"] for line in s["sql"] if "DROP COLUMN" in line]
+    assert len(sql) == 3
+    assert "DROP COLUMN" in ghosts.run("rewind", plan=True, sql=True)
+
+
+def test_a_plan_of_nothing_is_empty(history: History) -> None:
+    history.have("users: 0001")
+    history.migrate()
+    assert plan(history)["steps"] == []
+
+
+def test_expect_refuses_another_plan(ghosts: History) -> None:
+    digest = plan(ghosts)["digest"]
+    ghosts.find("users.0002_prefs", "blog.0002_b")
+    code, text = refusal(ghosts, expect=digest)
+    assert code == command.REFUSED
+    assert "The plan is not the one that was expected" in text
+    assert len(ghosts.recorded()) == 5
+    ghosts.lose("users.0002_prefs", "blog.0002_b")
+    # More data makes no other plan.
+    ghosts.sql("INSERT INTO users_thing (id, name, prefs) VALUES (9, 'z', 9)")
+    rewind(ghosts, expect=digest)
+    assert len(ghosts.recorded()) == 2
+
+
+def test_check(ghosts: History) -> None:
+    with pytest.raises(SystemExit) as found:
+        ghosts.run("rewind", check_only=True)
+    assert found.value.code == command.FOUND_WORK
+    assert len(ghosts.recorded()) == 5
+    rewind(ghosts)
+    ghosts.run("rewind", check_only=True)
+
+
+# Asking
+
+
+def test_only_the_word_yes_goes_on(
+    ghosts: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for answer in ("y", "no", "", "YES"):
+        monkeypatch.setattr("builtins.input", lambda _, answer=answer: answer)
+        code, text = refusal(ghosts, interactive=True)
+        assert (code, text) == (command.REFUSED, "Cancelled. Nothing was changed.")
+    assert len(ghosts.recorded()) == 5
+    monkeypatch.setattr("builtins.input", lambda _: "yes")
+    output = rewind(ghosts, interactive=True)
+    assert "This destroys data:" in output
+    assert len(ghosts.recorded()) == 2
+
+
+# Refusals
+
+
+def test_an_unreachable_ghost_is_refused(ghosts: History) -> None:
+    ghosts.sql("DELETE FROM django_migrations_code WHERE migration_name = '0003_x'")
+    for options in [{}, {"check_only": True}, {"plan": True}]:
+        code, text = refusal(ghosts, **options)
+        assert code == command.REFUSED
+        assert "users.0003_x: it is recorded, but its code was never stored" in text
+    assert len(ghosts.recorded()) == 5
+
+
+def test_what_fails_on_live_data_is_refused(history: History) -> None:
+    history.have("users: 0001")
+    history.write(
+        "users.0002_required",
+        'migrations.AddField("thing", "n", models.IntegerField(default=0)),',
+        [("users", "0001")],
+    )
+    history.write(
+        "users.0003_nullable",
+        'migrations.AlterField("thing", "n", models.IntegerField(null=True)),',
+        [("users", "0002_required")],
+    )
+    # Without a default, nothing fills the nulls.
+    history.write(
+        "users.0002_required",
+        'migrations.AddField("thing", "n", models.IntegerField()),',
+        [("users", "0001")],
+    )
+    history.migrate()
+    history.sql("INSERT INTO users_thing (id, name) VALUES (1, 'a')")
+    history.lose("users.0003_nullable")
+    code, text = refusal(history)
+    assert code == command.REFUSED
+    assert "it would make users_thing.n NOT NULL again, and 1 row has NULL" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"steps": 0}, "--steps takes a number of at least 1."),
+        ({"sql": True}, "--sql and --format are for --plan."),
+        ({"databases": ["none"]}, "There is no database 'none' in DATABASES."),
+        ({"to": "x", "app_label": "users"}, "--to and --steps are about all apps"),
+    ],
+)
+def test_options_that_make_no_sense(
+    ghosts: History, options: dict[str, Any], text: str
+) -> None:
+    app = [options.pop("app_label")] if "app_label" in options else []
+    code, said = refusal(ghosts, *app, **options)
+    assert code == command.REFUSED
+    assert text in said
+
+
+# Stopping part-way
+
+
+def fails_in_the_middle(history: History, marker: str) -> None:
+    history.have("users: 0001 > 0002_a")
+    history.write(
+        "users.0003_fails",
+        text=(
+            "from pathlib import Path\n"
+            "from django.db import migrations, models\n\n\n"
+            "def fail(apps, schema_editor):\n"
+            f"    if not Path({marker!r}).exists():\n"
+            "        raise OSError('the disk is gone')\n\n\n"
+            "class Migration(migrations.Migration):\n"
+            "    dependencies = [('users', '0002_a')]\n"
+            "    operations = [migrations.RunPython(migrations.RunPython.noop, fail)]\n"
+        ),
+    )
+    history.write("users.0004_b", dependencies=[("users", "0003_fails")])
+    history.migrate()
+    history.lose("users.0002_a", "users.0003_fails", "users.0004_b")
+
+
+def test_it_stops_part_way_and_goes_on(history: History, tmp_path: Any) -> None:
+    marker = tmp_path / "mended"
+    fails_in_the_middle(history, str(marker))
+    code, text = refusal(history)
+    assert code == command.STOPPED
+    assert text.splitlines() == [
+        "Stopped at users.0003_fails: OSError: the disk is gone",
+        "  Done: users.0004_b.",
+        "  Left: users.0003_fails, users.0002_a.",
+        "  Remove the cause and run the same command again: it goes on from there.",
+    ]
+    assert history.recorded() == ["users.0001", "users.0002_a", "users.0003_fails"]
+    last = journal.read(connection)[-1].fields
+    assert (last["event"], last["error"]) == ("failed", "OSError: the disk is gone")
+    marker.touch()
+    rewind(history)
+    assert history.recorded() == ["users.0001"]
+    assert not list(journal.broken_links(journal.read(connection)))
+
+
+# Signals
+
+
+def test_signals(ghosts: History) -> None:
+    seen: list[tuple[str, Any]] = []
+
+    def receive(signal: Any, **kwargs: Any) -> None:
+        name = next(n for n, s in vars(signals).items() if s is signal)
+        seen.append((name, kwargs.get("migration") or kwargs["plan"]))
+
+    all_three = signals.pre_rewind, signals.post_rewind, signals.migration_rewound
+    for signal in all_three:
+        signal.connect(receive)
+    try:
+        rewind(ghosts, "blog")
+    finally:
+        for signal in all_three:
+            signal.disconnect(receive)
+    key = "blog", "0002_b"
+    assert seen == [
+        ("pre_rewind", [key]),
+        ("migration_rewound", key),
+        ("post_rewind", [key]),
+    ]
+
+
+# Databases
+
+
+def test_each_database_on_its_own(ghosts: History) -> None:
+    ghosts.find("users.0002_prefs", "users.0003_x", "blog.0002_b")
+    ghosts.migrate(database="other")
+    ghosts.lose("users.0002_prefs", "users.0003_x", "blog.0002_b")
+    found = plan(ghosts, all_databases=True)["steps"]
+    assert [s["database"] for s in found] == ["default"] * 3 + ["other"] * 3
+    rewind(ghosts, databases=["other"])
+    assert len(ghosts.recorded()) == 5
+    assert len(ghosts.recorded(alias="other")) == 2
+    rewind(ghosts, all_databases=True)
+    assert len(ghosts.recorded()) == 2
+
+
+def test_fake_removes_the_records_only(ghosts: History) -> None:
+    rewind(ghosts, fake=True)
+    assert len(ghosts.recorded()) == 2
+    assert ghosts.columns("users_thing") == ["id", "name", "prefs", "x"]
+
+
+# DJANGO_REWIND_AUTO
+
+
+def test_automatically(ghosts: History) -> None:
+    ghosts.install(DJANGO_REWIND_AUTO=True, DEBUG=True)
+    output = ghosts.migrate()
+    assert "DJANGO_REWIND_AUTO is on: rewinding first." in output
+    assert "Unapplying users.0003_x... OK" in output
+    assert len(ghosts.recorded()) == 2
+    assert "rewinding first" not in ghosts.migrate()
+
+
+def test_not_automatically_where_debug_is_off(ghosts: History) -> None:
+    ghosts.install(DJANGO_REWIND_AUTO=True, DEBUG=False)
+    with pytest.raises(CommandError, match="is for development only: DEBUG is off"):
+        ghosts.migrate()
+    assert len(ghosts.recorded()) == 5
