@@ -122,10 +122,11 @@ class Migration(migrations.Migration):
 
 def write(folder: Path, database: dict[str, str], *, needs_code: bool) -> None:
     """With `needs_code`, two of five migrations use a helper module of their app."""
-    settings.configure(
-        INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"]
-    )
-    django.setup()
+    if not settings.configured:
+        settings.configure(
+            INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"]
+        )
+        django.setup()
     (folder / "manage.py").write_text(MANAGE)
     (folder / "settings.py").write_text(SETTINGS.format(apps=APPS, database=database))
     before = None

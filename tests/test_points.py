@@ -277,17 +277,19 @@ def test_a_point_that_is_none_is_refused(users: History) -> None:
     assert no.value.returncode == 2
 
 
-def test_after_a_rename_the_point_has_the_old_name(users: History) -> None:
+def test_after_a_rename_the_new_name_is_what_was_applied_then(users: History) -> None:
     users.migrate()
+    users.run("restore_point", "full")
     run = events(users)[-1].run
     text = users.path("users.0002_prefs").read_text()
     users.lose("users.0002_prefs")
     users.write("users.0002_renamed", text=text)
     rewind(users)
     assert users.recorded() == ["users.0001", "users.0002_renamed"]
-    assert told(users)[-1] == ("adopt users.0002_renamed (was users.0002_prefs): done")
-    rewind(users, to=run, migrate=True)
-    assert users.recorded() == ["users.0001", "users.0002_prefs"]
+    assert told(users)[-1] == "adopt users.0002_renamed (was users.0002_prefs): done"
+    for point in ("full", run):
+        assert "Nothing to rewind" in rewind(users, to=point, migrate=True)
+        assert users.recorded() == ["users.0001", "users.0002_renamed"]
 
 
 @pytest.mark.only("sqlite")

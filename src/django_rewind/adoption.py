@@ -5,13 +5,24 @@ Instead of dropping and making again what they made, their record gets the new n
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from . import likeness
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations import Migration
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.operations import AddField, AlterField, RemoveField
+from django.db.migrations.operations.base import Operation
+
+from . import likeness, source, store
+from .capture import capture
+from .exceptions import RewindError
 from .ghosts import Ghosts
-from .models import Key
+from .models import Key, MigrationCode, StoredCode
 from .terminal import on_one_line
+
+# App, model and field; without a field all of the model, without a model anything.
+Touched = tuple[str, ...]
 
 
 class Adoption(NamedTuple):
@@ -29,15 +40,22 @@ class Adoption(NamedTuple):
         return on_one_line(f"{old} as {new}")
 
 
-def find(ghosts: Ghosts, keys: Collection[Key]) -> list[Adoption]:
-    """The ghosts among `keys` that do what a file does that is not applied."""
+def find(
+    connection: BaseDatabaseWrapper, ghosts: Ghosts, keys: Collection[Key]
+) -> list[Adoption]:
+    """The ghosts among `keys` that do what a file does that is not applied.
+
+    In the order of the files' graph.
+    """
     files = ghosts.files
     unapplied = [
         key for key in sorted(files.graph.nodes) if key not in files.applied_migrations
     ]
+    codes = store.fetch(connection, [key for key in keys if ghosts.has_ghost(key)])
     found: dict[Key, Key] = {}
-    for key in keys:
-        if not ghosts.has_ghost(key):
+    for key, code in codes.items():
+        # A squash stands for other records too.
+        if ghosts.statuses[key].replaces or not ghosts.loaded[key].operations:
             continue
         alike = [
             file
@@ -45,27 +63,41 @@ def find(ghosts: Ghosts, keys: Collection[Key]) -> list[Adoption]:
             if file[0] == key[0]
             and file not in found.values()
             and not files.disk_migrations[file].replaces
-            and likeness.do_the_same(ghosts.loaded[key], files.disk_migrations[file])
+            and _do_the_same(ghosts.loaded[key], code, files.disk_migrations[file])
         ]
         # Of several, the one that differs in its number alone.
         same = [file for file in alike if _title(file) == _title(key)] or alike
-        if len(same) == 1 and ghosts.loaded[key].operations:
+        if len(same) == 1:
             found[key] = same[0]
-    _drop_those_on_what_goes(ghosts, keys, found)
-    news = set(found.values())
-    return [
-        Adoption(
-            old,
-            new,
-            [
-                key
-                for key in files.graph.forwards_plan(new)
-                if key in unapplied and key not in news
-            ],
-            ghosts.statuses[old].faked,
-        )
+    while _drop_one(ghosts, keys, found):
+        pass
+    return _in_order(ghosts, found)
+
+
+def _in_order(ghosts: Ghosts, found: dict[Key, Key]) -> list[Adoption]:
+    files, news = ghosts.files, set(found.values())
+    adoptions = [
+        Adoption(old, new, list(_unapplied_before(files, new, news)), is_faked)
         for old, new in found.items()
+        for is_faked in [ghosts.statuses[old].faked]
     ]
+    return sorted(adoptions, key=lambda a: len(files.graph.forwards_plan(a.new)))
+
+
+def without(
+    ghosts: Ghosts, adoptions: list[Adoption], keys: Collection[Key]
+) -> list[Adoption]:
+    """Those whose old names are not in `keys`."""
+    kept = {a.old: a.new for a in adoptions if a.old not in keys}
+    return adoptions if len(kept) == len(adoptions) else _in_order(ghosts, kept)
+
+
+def _unapplied_before(
+    files: MigrationLoader, new: Key, news: Collection[Key]
+) -> Iterator[Key]:
+    for key in files.graph.forwards_plan(new):
+        if key not in files.applied_migrations and key not in news:
+            yield key
 
 
 def _title(key: Key) -> str:
@@ -73,20 +105,67 @@ def _title(key: Key) -> str:
     return title if number.isdigit() else key[1]
 
 
-def _drop_those_on_what_goes(
-    ghosts: Ghosts, keys: Collection[Key], found: dict[Key, Key]
-) -> None:
-    """Nothing is reversed under a dependant that stays."""
-    while True:
-        lost = [
-            key
-            for key in found
-            if any(
-                dependency in keys and dependency not in found
-                for dependency in ghosts.loaded[key].dependencies
-            )
-        ]
-        if not lost:
-            return
-        for key in lost:
+def _do_the_same(ghost: Migration, code: MigrationCode, file: Migration) -> bool:
+    """Also what they need: functions are compared as code, not by their names."""
+    try:
+        there = capture(file.app_label, file.name, StoredCode.Captured.LATER)
+    except RewindError:
+        return False
+    if there.gap or code.needed_digests != there.needed_digests:
+        return False
+    return likeness.do_the_same(ghost, file) or source.mean_the_same_elsewhere(
+        code.source_code, there.source_code
+    )
+
+
+def _drop_one(ghosts: Ghosts, keys: Collection[Key], found: dict[Key, Key]) -> bool:
+    """Drop one that cannot be adopted; whether there was one."""
+    for key in list(found):
+        lacks = any(
+            dependency in keys and dependency not in found
+            for dependency in ghosts.loaded[key].dependencies
+        )
+        # Nothing is reversed under a dependant that stays.
+        if lacks or _is_in_between(ghosts, found, key):
             del found[key]
+            return True
+    return False
+
+
+def _is_in_between(ghosts: Ghosts, found: dict[Key, Key], key: Key) -> bool:
+    """Whether something else comes before it now, or came after it, and would not do.
+
+    As where another branch alters a field that this one alters: the last one counts.
+    """
+    files = ghosts.files
+    first = list(_unapplied_before(files, found[key], found.values()))
+    needed = files.graph.forwards_plan(found[key])
+    after = ghosts.recorded[ghosts.recorded.index(key) + 1 :]
+    others = [*first, *(k for k in after if k in needed and k not in found.values())]
+    touched = set(_touched(key[0], ghosts.loaded[key].operations))
+    for other in others:
+        migration = files.disk_migrations.get(other) or ghosts.loaded.get(other)
+        if migration is None:
+            return True
+        if _collide(touched, set(_touched(other[0], migration.operations))):
+            return True
+    return False
+
+
+def _touched(app_label: str, operations: Collection[Operation]) -> Iterator[Touched]:
+    for operation in operations:
+        if isinstance(operation, (AddField, AlterField, RemoveField)):
+            yield app_label, operation.model_name_lower, operation.name_lower
+        elif model := getattr(operation, "model_name", None):
+            yield app_label, str(model).lower()
+        elif model := getattr(operation, "name", None):
+            yield app_label, str(model).lower()
+            if new_name := getattr(operation, "new_name", None):
+                yield app_label, str(new_name).lower()
+        else:
+            # RunPython, RunSQL and those that contain others.
+            yield ()
+
+
+def _collide(one: set[Touched], other: set[Touched]) -> bool:
+    return any(a[: len(b)] == b or b[: len(a)] == a for a in one for b in other)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
+
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import likeness
 from .ghosts import Ghosts
@@ -15,43 +18,91 @@ from .status import File
 OWN_APP = "django_rewind"
 
 
+class Chosen(NamedTuple):
+    """What is to be reversed and why; and what is left alone, and why."""
+
+    reasons: dict[Key, str]
+    notes: list[str]
+
+
 def not_of_this_checkout(
-    ghosts: Ghosts, app_label: str | None = None
-) -> Mapping[Key, str]:
+    connection: BaseDatabaseWrapper, ghosts: Ghosts, app_label: str | None = None
+) -> Chosen:
     """Ghosts; and names whose files now make another schema than what was applied."""
-    found = {}
+    chosen = Chosen({}, [])
     for key, answer in ghosts.statuses.items():
         if app_label not in (None, key[0]) or key[0] == OWN_APP:
             continue
         if answer.is_ghost:
-            found[key] = "ghost"
-        elif key in ghosts.loaded and _makes_another_schema(ghosts, key):
-            found[key] = "its file makes another schema than was applied"
-    return found
+            chosen.reasons[key] = "ghost"
+        elif answer.recorded and answer.file is File.EDITED:
+            _choose_edited(connection, ghosts, key, chosen)
+    return chosen
 
 
-def _makes_another_schema(ghosts: Ghosts, key: Key) -> bool:
-    files = ghosts.files
-    return (
-        ghosts.statuses[key].file is File.EDITED
-        and key in files.graph.nodes
-        and not likeness.make_the_same_schema(
-            ghosts.loaded[key], files.disk_migrations[key]
-        )
-    )
+def _choose_edited(
+    connection: BaseDatabaseWrapper, ghosts: Ghosts, key: Key, chosen: Chosen
+) -> None:
+    files, name = ghosts.files, "{}.{}".format(*key)
+    if key in ghosts.unreachable:
+        # Then it is named, and nothing is done.
+        chosen.reasons[key] = "its file is not what was applied"
+    elif key in files.graph.nodes and not ghosts.statuses[key].faked:
+        is_same = None
+        if key in ghosts.loaded:
+            before = files.project_state(key, at_end=False)
+            is_same = likeness.make_the_same_schema(
+                ghosts.loaded[key], files.disk_migrations[key], before, connection
+            )
+        if is_same is None:
+            chosen.notes.append(
+                f"{name} was edited after it was applied, and whether its file makes "
+                "the same schema cannot be told: it is left alone. 'manage.py rewind "
+                "APP NAME' with the one before it reverses it."
+            )
+        elif not is_same:
+            chosen.reasons[key] = "its file makes another schema than was applied"
 
 
-def after(point: Point, now: Mapping[Key, str]) -> Mapping[Key, str]:
-    """What was applied since, or again with other code."""
+def after(
+    point: Point, now: Mapping[Key, str], squashes: Mapping[Key, Collection[Key]]
+) -> dict[Key, str]:
+    """What was applied since, or again with other code.
+
+    `squashes`: squashed migrations and what they replace. To record one for what was
+    applied is to apply nothing.
+    """
+    replaced_then = {k for squash in point.records for k in squashes.get(squash, ())}
     found = {}
     for key, digest in now.items():
-        if key[0] == OWN_APP:
+        if key[0] == OWN_APP or key in replaced_then:
             continue
         if key not in point.records:
-            found[key] = f"applied after {point.name}"
+            replaced = squashes.get(key, ())
+            if not replaced or not set(replaced) <= point.records.keys():
+                found[key] = f"applied after {point.name}"
         elif "" != digest != point.records[key] != "":
             found[key] = f"applied again with other code after {point.name}"
     return found
+
+
+def missing(
+    point: Point,
+    now: Mapping[Key, str],
+    goes: Collection[Key],
+    squashes: Mapping[Key, Collection[Key]],
+) -> list[Key]:
+    """What was applied then, and will not be once `goes` is reversed."""
+    stays = now.keys() - set(goes)
+    replaced = {key for squash in stays for key in squashes.get(squash, ())}
+    return [
+        key
+        for key in point.records
+        if key[0] != OWN_APP
+        and key not in stays
+        and key not in replaced
+        and not (squashes.get(key) and set(squashes[key]) <= stays)
+    ]
 
 
 def last(steps: int, ghosts: Ghosts) -> Mapping[Key, str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
 from django.db.migrations.loader import MigrationLoader
 
-from . import importer, planning, signing, source, store
+from . import importer, journal, planning, signing, source, store
 from .exceptions import NotTrusted, Problem, Unreachable
 from .history import StoredHistory
 from .models import Key, MigrationCode
@@ -55,6 +56,7 @@ class Ghosts:
         edited: Edited | None = None,
     ) -> None:
         self.alias = connection.alias
+        self.connection = connection
         self.statuses = statuses
         self.files = files
         self.edited = edited
@@ -219,6 +221,15 @@ class Ghosts:
     def _drop_those_that_lack_a_dependency(self) -> None:
         lost = planning.missing_dependencies(self.loaded, self._is_on_disk)
         for key, (app_label, name) in lost.items():
+            if key in self.files.disk_migrations and (
+                self.edited is not Edited.FROM_STORED
+            ):
+                del self.loaded[key]
+                self.files_instead[key] = (
+                    f"its stored code depends on {app_label}.{name}, which cannot be "
+                    "loaded."
+                )
+                continue
             self.dependencies[key] = self.loaded.pop(key).dependencies
             self.unreachable[key] = Unreachable(
                 f"it depends on {app_label}.{name}, which cannot be loaded.",
@@ -233,7 +244,14 @@ class Ghosts:
             if answer is not None and answer.superseded_by is not None:
                 # A squash may have been squashed again.
                 dependency = answer.superseded_by
+            elif dependency not in self.recorded and not self._is_on_disk(dependency):
+                # It may have another name since; see adoption.
+                dependency = self._adopted.get(dependency, dependency)
         return dependency
+
+    @cached_property
+    def _adopted(self) -> dict[Key, Key]:
+        return journal.adopted(journal.read(self.connection))
 
     def _is_known(self, key: Key) -> bool:
         return key in self.loaded or self._is_on_disk(key)

@@ -16,7 +16,7 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache
@@ -327,9 +327,72 @@ def read(connection: BaseDatabaseWrapper) -> list[Entry]:
 def _fields(text: object) -> dict[str, Any]:
     try:
         found = json.loads(str(text))
-    except (ValueError, RecursionError):
+        return found if _is_sound(found) else {}
+    except (ValueError, TypeError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+
+
+def _is_sound(found: Any) -> bool:
+    """Whether the fields that others rely on are what this app writes."""
+    return (
+        isinstance(found, dict)
+        and all(check(found[name]) for name, check in CHECKS.items() if name in found)
+        and REQUIRED.get(str(found.get("event")), set()) <= found.keys()
+    )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int)
+
+
+def _all(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(check, value))
+
+
+def _are_texts(number: int) -> Callable[[Any], bool]:
+    return lambda value: _all(_is_text)(value) and len(value) == number
+
+
+CHECKS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("at", "run", "event", "action", "name", "sql"), _is_text),
+    **dict.fromkeys(("app_label", "migration_name", "unsure"), _is_text),
+    **dict.fromkeys(("step", "index"), _is_number),
+    "stopped": lambda value: value is None or _is_number(value),
+    "plan": _all(_are_texts(2)),
+    "records": _all(_are_texts(3)),
+    "was": _are_texts(2),
+    "operations": _all(lambda value: isinstance(value, dict)),
+    "ended": _all(_is_number),
+    "ran": _all(_is_text),
+    "deferred": _all(_is_text),
+}
+
+# By event.
+REQUIRED = {
+    DONE: {"at", "run", "step", "action", "records"},
+    POINT: {"at", "run", "name", "records"},
+    POINT_DELETED: {"name"},
+    STARTED: {"at", "run", "step", "action"},
+    FAILED: {"run", "step", "action"},
+}
+
+
+def adopted(entries: Iterable[Entry]) -> dict[Key, Key]:
+    """Names that records had → those that they were given."""
+    names: dict[Key, Key] = {}
+    for entry in entries:
+        fields = entry.fields
+        if fields.get("action") == ADOPT and fields.get("event") == DONE:
+            app_label, name = fields.get("was", ("", ""))
+            old = app_label, name
+            names = {k: entry.key if new == old else new for k, new in names.items()}
+            names[old] = entry.key
+            names.pop(entry.key, None)
+    return names
 
 
 def broken_links(entries: Iterable[Entry]) -> Iterator[Entry]:

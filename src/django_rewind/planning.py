@@ -13,8 +13,13 @@ from collections.abc import (
 
 from django.db.migrations import Migration
 from django.db.migrations.graph import MigrationGraph
-from django.db.migrations.operations import SeparateDatabaseAndState
+from django.db.migrations.operations import (
+    AddField,
+    CreateModel,
+    SeparateDatabaseAndState,
+)
 from django.db.migrations.operations.base import Operation
+from django.db.migrations.state import ProjectState
 
 from .models import Key
 
@@ -29,6 +34,28 @@ def irreversible_operations(operations: Collection[Operation]) -> Iterator[Opera
             yield from irreversible_operations(operation.database_operations)
         elif not operation.reversible:
             yield operation
+
+
+def makes_what_is_there(migration: Migration, state: ProjectState) -> bool:
+    """Whether a state that should not have it yet has the model, or the field.
+
+    As after two migrations that did the same, of which one was faked: to reverse the
+    one would drop what is the other's, and the state would not tell.
+    """
+    if getattr(migration, "is_faked", False):
+        return False
+    for operation in migration.operations:
+        if isinstance(operation, CreateModel):
+            model, field = operation.name_lower, None
+        elif isinstance(operation, AddField):
+            model, field = operation.model_name_lower, operation.name
+        else:
+            # Those after it work on what it made.
+            return False
+        found = state.models.get((migration.app_label, model))
+        if found is not None and (field is None or field in found.fields):
+            return True
+    return False
 
 
 def missing_dependencies(

@@ -88,6 +88,12 @@ class Plan(NamedTuple):
     notes: list[str]
     # What is applied again, with --to and --migrate.
     again: Reapplication | None = None
+    # Whether some adoptions need --migrate.
+    waits: bool = False
+
+    @property
+    def has_work(self) -> bool:
+        return self.waits or bool(self.steps)
 
 
 def digest(plans: Collection[Plan]) -> str:
@@ -132,13 +138,7 @@ def make(connection: BaseDatabaseWrapper, request: Request) -> Plan:
             )
         return _Describer(connection, request, rollback).plan()
     if request.to is not None:
-        point, now = points.find(connection, request.to), points.now(connection)
-        chosen = choices.after(point, now)
-        rollback = rewind.prepare_each(
-            connection, f"go back to {point.name}", lambda _: chosen, fake=request.fake
-        )
-        again = reapplication.prepare(connection, point, now)
-        return _Describer(connection, request, rollback).plan(again=again)
+        return _for_point(connection, request, request.to)
     if request.steps is not None:
         number = request.steps
         rollback = rewind.prepare_each(
@@ -151,21 +151,48 @@ def make(connection: BaseDatabaseWrapper, request: Request) -> Plan:
     return _for_ghosts(connection, request)
 
 
-def _for_ghosts(connection: BaseDatabaseWrapper, request: Request) -> Plan:
-    adoptions: list[Adoption] = []
+def _for_point(connection: BaseDatabaseWrapper, request: Request, text: str) -> Plan:
+    point, now = points.find(connection, text), points.now(connection)
+    squashes: dict[Key, list[Key]] = {}
 
     def choose(ghosts: Ghosts) -> Mapping[Key, str]:
-        chosen = choices.not_of_this_checkout(ghosts, request.app_label)
+        squashes.update((k, list(a.replaces)) for k, a in ghosts.statuses.items())
+        for key, squash in ghosts.files.replacements.items():
+            squashes[key] = list(squash.replaces)
+        return choices.after(point, now, squashes)
+
+    goal = f"go back to {point.name}"
+    rollback = rewind.prepare_each(connection, goal, choose, fake=request.fake)
+    missing = choices.missing(point, now, rollback.keys, squashes)
+    again = reapplication.prepare(connection, point, missing)
+    return _Describer(connection, request, rollback).plan(again=again)
+
+
+def _for_ghosts(connection: BaseDatabaseWrapper, request: Request) -> Plan:
+    adoptions: list[Adoption] = []
+    notes: list[str] = []
+    seen: list[Ghosts] = []
+
+    def choose(ghosts: Ghosts) -> Mapping[Key, str]:
+        chosen = choices.not_of_this_checkout(connection, ghosts, request.app_label)
+        seen.append(ghosts)
+        notes.extend(chosen.notes)
         if request.adopt and not request.fake:
-            adoptions.extend(adoption.find(ghosts, chosen))
+            found = adoption.find(connection, ghosts, chosen.reasons)
+            adoptions.extend(a for a in found if _is_within(a, request.app_label))
         stays = {adopted.old for adopted in adoptions}
-        return {key: reason for key, reason in chosen.items() if key not in stays}
+        return {k: reason for k, reason in chosen.reasons.items() if k not in stays}
 
     goal = f"rewind {request.app_label or 'all ghosts'}"
     rollback = rewind.prepare_each(connection, goal, choose, fake=request.fake)
     # Those that depend on what goes, by way of a file, go too.
-    adoptions = [a for a in adoptions if a.old not in rollback.keys]
-    return _Describer(connection, request, rollback).plan(adoptions)
+    kept = adoption.without(seen[0], adoptions, rollback.keys)
+    return _Describer(connection, request, rollback).plan(kept, notes)
+
+
+def _is_within(adopted: Adoption, app_label: str | None) -> bool:
+    """What comes first in other apps may be one of their ghosts, under a new name."""
+    return all(app_label in (None, label) for label, _ in adopted.first)
 
 
 class _Describer:
@@ -178,7 +205,10 @@ class _Describer:
         self.digests = store.digests(connection) if rollback.plan else {}
 
     def plan(
-        self, adoptions: Sequence[Adoption] = (), again: Reapplication | None = None
+        self,
+        adoptions: Sequence[Adoption] = (),
+        notes: Sequence[str] = (),
+        again: Reapplication | None = None,
     ) -> Plan:
         now = [a for a in adoptions if self.request.migrate or not a.first]
         found = self._effects()
@@ -186,18 +216,17 @@ class _Describer:
             self._step(migration, found.destroys) for migration in self.rollback.plan
         ]
         steps += map(self._adoption, now)
-        notes = [
-            *self._half_done(),
-            *found.notes,
-            *map(_waits, (a for a in adoptions if a not in now)),
-        ]
+        waiting = [adopted for adopted in adoptions if adopted not in now]
+        notes = [*self._half_done(), *notes, *found.notes, *map(_waits, waiting)]
         if again is not None and self.request.migrate:
             steps += [self._apply_again(key, again) for key in again.keys]
         elif again is not None and again.keys:
             names = ", ".join(map("{0[0]}.{0[1]}".format, again.keys))
             notes.append(f"Applied then, and not now: {names}. --migrate applies them.")
             again = None
-        return Plan(self.connection, self.rollback, now, steps, notes, again)
+        return Plan(
+            self.connection, self.rollback, now, steps, notes, again, bool(waiting)
+        )
 
     def _half_done(self) -> Iterator[str]:
         """What a run before left half-done and goes on; raises Refused if it cannot."""
@@ -292,7 +321,11 @@ def add_sql(plan: Plan) -> Plan:
     sql = {}
     with history.using(plan.rollback.history):
         for migration in plan.rollback.plan:
-            lines = loader.collect_sql([(migration, True)])
+            try:
+                lines = loader.collect_sql([(migration, True)])
+            except Exception as error:
+                # Operations of anybody, and names of constraints that are not there.
+                lines = [on_one_line(f"-- its SQL cannot be told: {error}")]
             sql[migration.app_label, migration.name] = lines
     steps = [
         step._replace(

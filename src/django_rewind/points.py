@@ -11,10 +11,11 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
-from . import git, journal, places, store
+from . import git, journal, places, store, tables
 from .exceptions import RewindError
 from .journal import Entry
 from .models import Key
+from .terminal import first_of
 
 # In the journal, an action adds records or removes them.
 ADDS = {journal.APPLY, journal.RECORD}
@@ -85,8 +86,6 @@ def delete(connection: BaseDatabaseWrapper, name: str) -> None:
 
 
 def _write(connection: BaseDatabaseWrapper, event: str, **fields: Any) -> None:
-    from . import tables
-
     tables.ensure(connection)
     run = journal.current()
     if not run.write(connection, {"event": event, **fields}):
@@ -102,9 +101,12 @@ def find(connection: BaseDatabaseWrapper, text: str) -> Point:
     Raises RewindError if it is none of these, or before the journal begins.
     """
     entries = journal.read(connection)
+    _refuse_if_altered(connection, entries)
     points = restore_points(entries)
     if text in points:
-        return Point(f"restore point '{text}'", points[text].records)
+        new_names = journal.adopted(entries)
+        records = {new_names.get(k, k): d for k, d in points[text].records.items()}
+        return Point(f"restore point '{text}'", records)
     if not entries:
         raise RewindError(
             f"The journal of database '{connection.alias}' is empty. It begins with "
@@ -112,6 +114,19 @@ def find(connection: BaseDatabaseWrapper, text: str) -> Point:
         )
     name, index = _position(entries, text)
     return Point(name, _records_after(connection, entries[index + 1 :]))
+
+
+def _refuse_if_altered(connection: BaseDatabaseWrapper, entries: list[Entry]) -> None:
+    """What is missing from a point would be reversed."""
+    altered = {entry.id for entry in journal.broken_links(entries)}
+    altered.update(entry.id for entry in entries if not entry.fields)
+    if altered:
+        ids = ", ".join(first_of(sorted(altered), 10))
+        raise RewindError(
+            f"The journal of database '{connection.alias}' was altered or lacks "
+            f"entries, so what was applied then cannot be told: see these rows of "
+            f"{tables.JOURNAL}: {ids}. Name a migration instead. Nothing was changed."
+        )
 
 
 def _position(entries: list[Entry], text: str) -> tuple[str, int]:
@@ -178,28 +193,29 @@ def _commit(text: str) -> str:
 def _records_after(
     connection: BaseDatabaseWrapper, later: list[Entry]
 ) -> dict[Key, str]:
-    """What is recorded now, without what happened later."""
+    """What is recorded now, without what happened later. Names are those of now."""
     records = now(connection)
+    renamed: dict[Key, Key] = {}
     for entry in reversed(later):
         fields = entry.fields
         if fields.get("event") != journal.DONE:
             continue
+        found = {renamed.get(key, key): d for key, d in _keys_and_digests(fields)}
         if fields.get("action") in ADDS:
-            for key, _ in _keys_and_digests(fields):
+            for key in found:
                 records.pop(key, None)
         elif fields.get("action") in REMOVES:
-            records.update(_keys_and_digests(fields))
+            records.update(found)
         elif fields.get("action") == journal.ADOPT:
-            found = dict(_keys_and_digests(fields))
-            new, old = entry.key, tuple(fields.get("was", ()))
-            records.pop(new, None)
-            records.update({k: d for k, d in found.items() if k == old})
+            renamed[_was(fields)] = renamed.get(entry.key, entry.key)
     return records
 
 
+def _was(fields: dict[str, Any]) -> Key:
+    app_label, name = fields["was"]
+    return str(app_label), str(name)
+
+
 def _keys_and_digests(fields: dict[str, Any]) -> Iterator[tuple[Key, str]]:
-    try:
-        for app_label, name, digest in fields.get("records", ()):
-            yield (str(app_label), str(name)), str(digest)
-    except (TypeError, ValueError):
-        return
+    for app_label, name, digest in fields["records"]:
+        yield (app_label, name), digest

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
 
-from . import choices, importer, source, store
+from . import importer, source, store
 from .exceptions import Problem, Refused, SourceUnavailable, Unreachable
 from .history import StoredHistory
 from .models import Key, MigrationCode
@@ -28,15 +27,9 @@ class Reapplication(NamedTuple):
 
 
 def prepare(
-    connection: BaseDatabaseWrapper, point: Point, now: Mapping[Key, str]
+    connection: BaseDatabaseWrapper, point: Point, missing: list[Key]
 ) -> Reapplication:
     """Raises Refused, naming what can be applied neither from a file nor as stored."""
-    goes = choices.after(point, now)
-    missing = [
-        key
-        for key in point.records
-        if key[0] != choices.OWN_APP and (key not in now or key in goes)
-    ]
     disk = Disk()
     migrations: dict[Key, Migration] = {}
     codes: dict[Key, MigrationCode] = {}

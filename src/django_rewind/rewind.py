@@ -279,6 +279,8 @@ def _first_that_does_not_fit(
         if key not in loader.applied_migrations:
             continue
         try:
+            if key in steps and planning.makes_what_is_there(migration, state):
+                return key
             migration.mutate_state(state, preserve=False)
         except (KeyError, ValueError, FieldDoesNotExist):
             if key in steps:

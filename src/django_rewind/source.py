@@ -8,7 +8,7 @@ import io
 import pkgutil
 import sys
 import tokenize
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
@@ -21,6 +21,8 @@ from .exceptions import SourceUnavailable
 from .models import Key
 
 # What ast.parse() raises for text that is no Python, or is made to be too much.
+DEPENDENCIES = "replaces", "dependencies", "run_before"
+
 UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
@@ -83,6 +85,14 @@ def means_the_same(one: str, other: str) -> bool:
         return True
     try:
         return meaning(one) == meaning(other)
+    except UNPARSABLE:
+        return False
+
+
+def mean_the_same_elsewhere(one: str, other: str) -> bool:
+    """The same of two migrations whose dependencies may differ, too."""
+    try:
+        return meaning(one, DEPENDENCIES) == meaning(other, DEPENDENCIES)
     except UNPARSABLE:
         return False
 
@@ -199,8 +209,11 @@ def find(module: str) -> ModuleSpec | None:
         return None
 
 
-def meaning(text: str) -> str:
-    """Equal for texts that differ in formatting, comments and docstrings at most."""
+def meaning(text: str, left_out: Collection[str] = ("replaces",)) -> str:
+    """Equal for texts that differ in formatting, comments and docstrings at most.
+
+    And in what of the Migration is left out.
+    """
     tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
@@ -209,7 +222,9 @@ def meaning(text: str) -> str:
                 if not node.body and not isinstance(node, ast.Module):
                     node.body = [ast.Pass()]
             if isinstance(node, ast.ClassDef) and node.name == "Migration":
-                node.body = [s for s in node.body if not _assigns(s, "replaces")]
+                node.body = [
+                    s for s in node.body if not any(_assigns(s, n) for n in left_out)
+                ]
         elif isinstance(node, ast.Constant):
             # The prefix u.
             node.kind = None

@@ -27,21 +27,29 @@ def load_files(
 
     But not for an installed app, where it is Django that has to say it.
     """
+    if target is None:
+        return _load_all(connection)
     try:
         return make_loader(connection, replace_migrations=replace_migrations)
     except (NodeNotFoundError, ValueError) as error:
         # ValueError: a dependency on the first migration of an app that is gone.
-        if target is None:
-            raise RewindError(
-                f"The files of this checkout do not fit together: {error} Nothing was "
-                "changed."
-            ) from error
         if target[0] in apps.app_configs:
             raise
         problems = list(_files_that_lack_a_dependency(connection))
         if not problems:
             raise
         raise Refused(goal(target), problems) from error
+
+
+def _load_all(connection: BaseDatabaseWrapper) -> MigrationLoader:
+    try:
+        return make_loader(connection)
+    except Exception as error:
+        # Whatever a file does when it is imported, and files that do not fit together.
+        raise RewindError(
+            "The migrations of this checkout cannot be loaded: "
+            f"{on_one_line(f'{type(error).__name__}: {error}')}. Nothing was changed."
+        ) from error
 
 
 def _files_that_lack_a_dependency(

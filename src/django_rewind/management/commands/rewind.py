@@ -10,8 +10,8 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.recorder import MigrationRecorder
 
-from ... import conf, execution, journal, locks, plans
-from ...commands import as_json
+from ... import conf, execution, journal, locks, plans, store
+from ...commands import as_json, check_app_label
 from ...exceptions import RewindError, Stopped
 from ...execution import Output
 from ...plans import Plan, Request
@@ -148,6 +148,8 @@ class Command(BaseCommand):
             raise RewindError("--steps takes a number of at least 1.")
         if not options["plan"] and (options["sql"] or options["format"] != "text"):
             raise RewindError("--sql and --format are for --plan.")
+        if options["app_label"] == "":
+            raise RewindError("The name of an app cannot be empty.")
         for alias in options["databases"] or ():
             if alias not in connections:
                 raise RewindError(
@@ -170,6 +172,7 @@ class Command(BaseCommand):
         )
 
     def run(self) -> None:
+        self.check_app()
         # Of all databases, before anything changes in one.
         found = [plans.make(connection, self.request) for connection in self.targets()]
         digest = plans.digest(found)
@@ -178,7 +181,7 @@ class Command(BaseCommand):
                 f"The plan is not the one that was expected: its digest is {digest}. "
                 "Review it with --plan. Nothing was changed."
             )
-        has_work = any(plan.steps for plan in found)
+        has_work = any(plan.has_work for plan in found)
         if self.options["plan"]:
             self.show(found, digest)
         elif self.options["check_only"]:
@@ -195,6 +198,17 @@ class Command(BaseCommand):
         with journal.running():
             for plan in found:
                 self.carry_out(plan)
+
+    def check_app(self) -> None:
+        known = [
+            key
+            for connection in self.targets()
+            for key in store.contents(connection).recorded
+        ]
+        try:
+            check_app_label(self.options["app_label"], known)
+        except CommandError as error:
+            raise RewindError(str(error)) from error
 
     def targets(self) -> list[BaseDatabaseWrapper]:
         if self.options["all_databases"]:

@@ -1,0 +1,363 @@
+"""What `rewind` must not do: lose data unasked, adopt what differs, trust a journal."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.core.management import CommandError
+
+from tests.history import MIGRATION, History
+
+ADD = 'migrations.AddField("thing", "{0}", models.IntegerField(null=True)),'
+CREATE = """migrations.CreateModel("Thing", [
+    ("id", models.BigAutoField(primary_key=True)),
+    ("name", models.CharField(max_length=50, default="")),
+    ("x", models.IntegerField(null=True)),
+])"""
+BODY = MIGRATION.format(dependencies=[], operations=CREATE)
+SQUASH = BODY.replace(
+    "dependencies = []",
+    'dependencies = []\n    replaces = [("users", "0001"), ("users", "0002_x")]',
+)
+NOTHING = "Nothing to rewind"
+
+
+def rewind(
+    history: History, *args: str, **options: Any
+) -> tuple[int | str | None, str]:
+    try:
+        return 0, history.run("rewind", *args, **{"interactive": False, **options})
+    except CommandError as error:
+        return error.returncode, str(error)
+    except SystemExit as error:
+        return error.code, ""
+
+
+@pytest.fixture
+def squash(history: History) -> History:
+    """Two migrations with a row; a restore point; then their squash is recorded."""
+    history.have("users: 0001 > 0002_x")
+    history.migrate()
+    history.sql("INSERT INTO users_thing (id, name, x) VALUES (1, 'a', 5)")
+    history.run("restore_point", "before")
+    history.write("users.0001_squashed", text=SQUASH)
+    history.migrate()
+    return history
+
+
+def rows(history: History) -> list[list[Any]]:
+    return [list(row) for row in history.sql("SELECT id, name, x FROM users_thing")]
+
+
+# Squashes
+
+
+@pytest.mark.parametrize("migrate", [True, False])
+def test_to_record_a_squash_is_to_apply_nothing(squash: History, migrate: bool) -> None:
+    assert NOTHING in rewind(squash, to="before", migrate=migrate)[1]
+    assert rows(squash) == [[1, "a", 5]]
+
+
+def test_to_prune_what_it_replaced_is_to_reverse_nothing(squash: History) -> None:
+    squash.lose("users.0001", "users.0002_x")
+    squash.write("users.0001_squashed", text=BODY)
+    squash.migrate("users", prune=True)
+    assert squash.recorded() == ["users.0001_squashed"]
+    assert NOTHING in rewind(squash, to="before", migrate=True)[1]
+    assert rows(squash) == [[1, "a", 5]]
+
+
+def test_a_squash_is_not_adopted(squash: History) -> None:
+    squash.lose("users.0001", "users.0002_x", "users.0001_squashed")
+    squash.write("users.0001_initial", text=BODY)
+    (step,) = json.loads(squash.run("rewind", plan=True, format="json"))["steps"]
+    assert (step["action"], step["destroys"]) == (
+        "reverse",
+        ["drops users_thing: 1 row"],
+    )
+    assert rewind(squash, migrate=True)[0] == 0
+    assert squash.recorded() == ["users.0001_initial"]
+    assert rows(squash) == []
+
+
+# Edits
+
+
+@pytest.mark.parametrize(
+    ("field", "options"),
+    [
+        ('models.CharField(max_length=50, default="")', ', {"verbose_name": "x"}'),
+        ('models.CharField(max_length=50, default="")', ', {"ordering": ["name"]}'),
+        ('models.CharField(max_length=50, default="")', ', {"permissions": []}'),
+        ('models.CharField(max_length=50, default="new")', ""),
+        ('models.CharField(max_length=50, default="", blank=True)', ""),
+        ('models.CharField("Name", max_length=50, default="", help_text="?")', ""),
+    ],
+)
+def test_an_edit_that_changes_no_schema(
+    history: History, field: str, options: str
+) -> None:
+    history.have("users: 0001")
+    history.migrate()
+    history.write(
+        "users.0001",
+        'migrations.CreateModel("Thing", [("id", models.BigAutoField(primary_key=True))'
+        f', ("name", {field})]{options}),',
+    )
+    assert NOTHING in rewind(history, plan=True)[1]
+
+
+def test_an_edit_of_which_nobody_can_tell_is_left_alone_and_named(
+    history: History,
+) -> None:
+    history.have("users: 0001")
+    sql = "migrations.RunSQL('SELECT {}', ''),"
+    history.write("users.0002_sql", sql.format(1), [("users", "0001")])
+    history.migrate()
+    history.write("users.0002_sql", sql.format(2), [("users", "0001")])
+    code, text = rewind(history)
+    assert code == 0
+    assert "users.0002_sql was edited after it was applied, and whether its" in text
+    assert history.recorded() == ["users.0001", "users.0002_sql"]
+
+
+def test_an_edit_whose_stored_code_does_not_verify_is_refused(history: History) -> None:
+    history.have("users: 0001 > 0002_x")
+    history.migrate()
+    history.write("users.0002_x", ADD.format("y"), [("users", "0001")])
+    history.install(SECRET_KEY="another", SECRET_KEY_FALLBACKS=[])  # noqa: S106
+    for options in ({}, {"check_only": True}, {"migrate": True}):
+        code, text = rewind(history, **options)
+        assert (code, "users.0002_x" in text) == (2, True)
+
+
+# Adoption
+
+
+def test_what_another_one_altered_since_is_not_adopted(history: History) -> None:
+    alter = (
+        'migrations.AlterField("thing", "name", '
+        'models.CharField(max_length={}, default="")),'
+    )
+    history.have("users: 0001")
+    history.write("users.0002_shrink", alter.format(20), [("users", "0001")])
+    history.migrate()
+    history.lose("users.0002_shrink")
+    history.write("users.0002_grow", alter.format(200), [("users", "0001")])
+    history.write("users.0003_shrink", alter.format(20), [("users", "0002_grow")])
+    actions = json.loads(history.run("rewind", plan=True, format="json"))["steps"]
+    assert [step["action"] for step in actions] == ["reverse"]
+    assert rewind(history, migrate=True)[0] == 0
+
+
+FILL = """from django.db import migrations
+{0}
+
+def fill(apps, schema_editor):
+    apps.get_model("users", "Thing").objects.create(name=str(KINDS)[:50])
+
+
+class Migration(migrations.Migration):
+    dependencies = [("users", "0001")]
+    operations = [migrations.RunPython(fill, migrations.RunPython.noop)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        ('KINDS = {"a"}', 'KINDS = {"b"}'),
+        (
+            "from decimal import Decimal\nKINDS = Decimal(1)",
+            "from decimal import Decimal\nKINDS = Decimal(2)",
+        ),
+        ('KINDS = {"choices": "a"}', 'KINDS = {"choices": "b"}'),
+        ('class KINDS:\n    x = "a"', 'class KINDS:\n    x = "b"'),
+        (
+            'import functools\n@functools.lru_cache\ndef KINDS(): return "a"',
+            'import functools\n@functools.lru_cache\ndef KINDS(): return "b"',
+        ),
+        (
+            "from users.helpers_a import KINDS",
+            "from users.helpers_b import KINDS",
+        ),
+    ],
+)
+def test_code_that_differs_is_not_adopted(
+    history: History, there: str, here: str
+) -> None:
+    history.have("users: 0001")
+    for name in "ab":
+        helper = history.folder / "users" / f"helpers_{name}.py"
+        helper.write_text(f"KINDS = {name!r}\n")
+    history.write("users.0002_fill", text=FILL.format(there))
+    history.migrate()
+    history.lose("users.0002_fill")
+    history.write("users.0002_other", text=FILL.format(here))
+    assert "does the same" not in rewind(history, plan=True)[1]
+
+
+def test_code_that_is_the_same_is_adopted(history: History) -> None:
+    history.have("users: 0001")
+    history.write("users.0002_fill", text=FILL.format("KINDS = 1"))
+    history.migrate()
+    history.lose("users.0002_fill")
+    history.write("users.0002_other", text=FILL.format("KINDS = 1  # the same"))
+    assert "does the same as users.0002_other" in rewind(history, plan=True)[1]
+
+
+def test_what_depended_on_the_old_name_can_be_reversed(history: History) -> None:
+    history.have("users: 0001 > 0002_prefs; blog: 0001 > 0002_b(users.0002_prefs)")
+    history.migrate()
+    history.lose("users.0002_prefs")
+    history.write("users.0002_settings", ADD.format("prefs"), [("users", "0001")])
+    history.write(
+        "blog.0002_b", ADD.format("b"), [("blog", "0001"), ("users", "0002_settings")]
+    )
+    assert rewind(history, migrate=True)[0] == 0
+    history.migrate("blog", "0001")
+    assert history.columns("blog_thing") == ["id", "name"]
+
+
+def test_another_app_s_ghost_may_depend_on_the_old_name(history: History) -> None:
+    history.have("users: 0001 > 0002_prefs; blog: 0001 > 0002_b(users.0002_prefs)")
+    history.migrate()
+    history.lose("users.0002_prefs", "blog.0002_b")
+    history.write("users.0002_settings", ADD.format("prefs"), [("users", "0001")])
+    assert rewind(history, "users")[0] == 0
+    assert rewind(history)[0] == 0
+    assert sorted(history.recorded()) == [
+        "blog.0001",
+        "users.0001",
+        "users.0002_settings",
+    ]
+
+
+def test_adoptions_follow_the_graph_of_files(history: History) -> None:
+    history.have("users: 0001 > 0002_b; blog: 0001 > 0002_a")
+    history.migrate("users")
+    history.migrate("blog")
+    history.lose("users.0002_b", "blog.0002_a")
+    history.write("blog.0003_a", ADD.format("a"), [("blog", "0001")])
+    history.write(
+        "users.0002_f", ADD.format("f"), [("users", "0001"), ("blog", "0003_a")]
+    )
+    history.write("users.0003_b", ADD.format("b"), [("users", "0002_f")])
+    code, text = rewind(history, migrate=True)
+    assert code == 0, text
+    assert sorted(history.recorded()) == [
+        "blog.0001",
+        "blog.0003_a",
+        "users.0001",
+        "users.0002_f",
+        "users.0003_b",
+    ]
+
+
+# A journal that somebody else wrote
+
+INSERT = (
+    "INSERT INTO django_migrations_journal (previous, hash, entry) VALUES (%s, %s, %s)"
+)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"event": "point", "name": "q", "records": 5},
+        {"event": "point", "name": "q", "records": None},
+        {"event": "point", "name": "q", "records": [["users", "0001", "", ""]]},
+        {"run": [1], "step": 1},
+        {"step": [1]},
+        {"step": 1, "plan": [1], "run": "r"},
+        {"event": "done", "action": ["a"]},
+        {"event": "done", "action": "adopt", "was": None},
+        {"event": "details", "operations": 5, "run": "r", "step": 1},
+        {"event": "failed", "ended": [1], "run": "r", "step": 1, "action": "reverse"},
+        5,
+        "text",
+    ],
+)
+def test_an_entry_of_somebody_else(history: History, entry: Any) -> None:
+    history.have("users: 0001 > 0002_x")
+    history.migrate()
+    history.sql(INSERT, ["a" * 64, "b" * 64, json.dumps(entry)])
+    for point in ("q", "2999-01-01"):
+        assert rewind(history, to=point)[0] == 2
+    history.run("rewind_history")
+    history.run("restore_point", list=True)
+    with pytest.raises(SystemExit):
+        history.run("verify_migrations")
+    assert history.recorded() == ["users.0001", "users.0002_x"]
+    history.lose("users.0002_x")
+    assert rewind(history)[0] == 0
+
+
+def test_what_cannot_be_replayed_is_refused(history: History) -> None:
+    history.have("users: 0001")
+    history.migrate()
+    history.run("restore_point", "p")
+    history.have("users: 0001 > 0002_x")
+    history.migrate()
+    history.sql("UPDATE django_migrations_journal SET entry = 'x' WHERE id > 3")
+    assert rewind(history, to="p")[0] == 2
+
+
+# Names and files
+
+
+def test_an_app_that_nobody_knows(history: History) -> None:
+    history.have("users: 0001 > 0002_x")
+    history.migrate()
+    history.lose("users.0002_x")
+    for label in ("usres", ""):
+        assert rewind(history, label)[0] == 2
+        assert rewind(history, label, check_only=True)[0] == 2
+
+
+def test_what_waits_for_migrate_is_work(history: History) -> None:
+    history.have("users: 0001")
+    history.write("users.0002_x", ADD.format("x"), [("users", "0001")])
+    history.migrate()
+    history.lose("users.0002_x")
+    history.write("users.0002_other", ADD.format("y"), [("users", "0001")])
+    history.write("users.0003_x", ADD.format("x"), [("users", "0002_other")])
+    assert rewind(history, check_only=True)[0] == 1
+
+
+@pytest.mark.parametrize("text", ["x = 1", "import nowhere", "1 +"])
+def test_files_that_cannot_be_loaded(history: History, text: str) -> None:
+    history.have("users: 0001 > 0002_x")
+    history.migrate()
+    history.write("users.0002_x", text=text)
+    code, said = rewind(history)
+    assert code == 2
+    assert "The migrations of this checkout cannot be loaded: " in said
+
+
+def test_sql_that_cannot_be_told(history: History) -> None:
+    history.have("users: 0001")
+    unique = 'migrations.AlterUniqueTogether("thing", {("name", "id")}),'
+    history.write("users.0002_u", unique, [("users", "0001")])
+    rename = 'migrations.RenameModel("Thing", "Other"),'
+    history.write("users.0003_r", rename, [("users", "0002_u")])
+    history.migrate()
+    history.lose("users.0002_u", "users.0003_r")
+    assert rewind(history, plan=True, sql=True)[0] == 0
+    assert rewind(history)[0] == 0
+
+
+def test_a_table_that_two_migrations_made_is_not_dropped_unseen(
+    history: History,
+) -> None:
+    history.have("users: 0001")
+    history.migrate()
+    history.lose("users.0001")
+    history.write("users.0001_initial", text=BODY)
+    history.migrate("users", "0001_initial", fake=True)
+    history.sql("INSERT INTO users_thing (id, name) VALUES (1, 'a')")
+    code, text = rewind(history)
+    assert (code, "cannot be reversed in the state that the other" in text) == (2, True)
+    assert "users_thing" in history.tables()
