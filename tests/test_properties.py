@@ -92,25 +92,6 @@ CANNOT_MIGRATE = (
 
 Database = tuple[set[Key], dict[str, Any]]
 
-# Reported. Nothing that comes after one is looked at.
-KNOWN_BUGS = [
-    # Renames that wait for what their file depends on.
-    "InconsistentMigrationHistory",
-    # Stored code that depends on a name that was adopted since.
-    "which cannot be loaded",
-    # A model renamed under the ghost, of another app, that refers to it.
-    "already has the column",
-    "lazy reference",
-    # SQLite's remake drops what unique_together of a ghost made.
-    "Found wrong number (0) of constraints",
-    # A table made again, by a plain migrate, under the name that it had once.
-    "already exists",
-    "already another table",
-    # unique_together over a field that another branch's migration removed since.
-    "has no field named",
-    # On MariaDB, RenameModel of a model with a ManyToManyField to itself.
-    "KeyError",
-]
 
 COUNTS: Counter[str] = Counter()
 
@@ -261,8 +242,6 @@ class Machine(RuleBasedStateMachine):
         before = self.known or (records_of("default"), schema_of("default"))
         self.last = self.known = None
         refusal = self.run_rewind()
-        if self.is_broken:
-            return
         if refusal is not None:
             assert refusal.returncode == command.REFUSED, str(refusal)
             assert self.is_rightly_refused(str(refusal)), str(refusal)
@@ -283,21 +262,11 @@ class Machine(RuleBasedStateMachine):
         COUNTS["rewinds"] += 1
         try:
             output = self.history.run("rewind", migrate=True, interactive=False)
-        except TypeError:
-            # Known too: unique over columns of an empty table, in effects.counts.
-            self.note_bug("counts")
         except CommandError as error:
-            for bug in KNOWN_BUGS:
-                if bug in str(error):
-                    self.note_bug(bug)
             return error
         else:
             self.count(output)
         return None
-
-    def note_bug(self, name: str) -> None:
-        COUNTS[f"known bug: {name}"] += 1
-        self.is_broken = True
 
     def superseded(self) -> set[Key]:
         files = self.repository.files
@@ -311,8 +280,12 @@ class Machine(RuleBasedStateMachine):
 
     def is_rightly_refused(self, text: str) -> bool:
         COUNTS["refused"] += 1
-        # The code of a squash ran for all of it at once.
-        return "which can be reversed as a whole only" in text
+        # The code of a squash ran for all of it at once; and what is to be reversed may
+        # build on what a plain migrate renamed or removed since.
+        return (
+            "which can be reversed as a whole only" in text
+            or "cannot be reversed in the state that the other" in text
+        )
 
     def migrate_fresh(self) -> Database:
         files = self.repository.files
@@ -360,5 +333,6 @@ def test_rewind_migrate_leaves_what_a_fresh_migrate_does(
         # For pytest -s, and for who wants to know how often things happen.
         for name, number in sorted(COUNTS.items()):
             print(f"{number:6} {name}")
-    # What does not happen is not tested.
-    assert {name for name in WANTED if not COUNTS[name]} == set()
+    # What does not happen is not tested. Fewer examples cannot have it all.
+    if VENDOR == "sqlite":
+        assert {name for name in WANTED if not COUNTS[name]} == set()

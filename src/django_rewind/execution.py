@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from django.db.migrations.state import ModelState, ProjectState
 from . import halfway, history, journal, signals
 from .adoption import Adoption
 from .exceptions import Stopped
+from .models import Key
 from .plans import Plan
 
 logger = logging.getLogger("django_rewind")
@@ -121,6 +122,33 @@ def apply_again(plan: Plan, output: Output, *, fake: bool) -> None:
         steps = runner.migration_plan(targets)
         with _stopping(plan.connection, [m for m, _ in steps], done):
             _run(runner, steps, output, fake=fake)
+
+
+def apply_first(plan: Plan, keys: Sequence[Key], output: Output) -> None:
+    """What adopted migrations depend on under their new names.
+
+    Not by `migrate`, for which records under old names are inconsistent.
+    """
+    done: list[str] = []
+    runner: Any = MigrationExecutor(plan.connection)
+
+    def progress(action: str, migration: Any = None, fake: bool = False) -> None:
+        if output.progress is not None:
+            output.progress(action, migration, fake)
+        if action == "apply_success":
+            done.append(str(migration))
+
+    runner.progress_callback = progress
+    steps = [
+        (migration, backwards)
+        for migration, backwards in runner.migration_plan(
+            [key for key in keys if key not in runner.loader.applied_migrations]
+        )
+        if not backwards
+    ]
+    if steps:
+        with _stopping(plan.connection, [m for m, _ in steps], done):
+            _run(runner, steps, output, fake=False)
 
 
 def _run(

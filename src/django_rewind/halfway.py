@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -274,7 +275,9 @@ def _sql(
     editor: Any
     try:
         with connection.schema_editor(collect_sql=True, atomic=False) as editor:
-            getattr(operation, method)(migration.app_label, editor, before, after)
+            # A copy, since RenameModel is another one until it ends, if it ends.
+            rehearsed = getattr(deepcopy(operation), method)
+            rehearsed(migration.app_label, editor, before, after)
         return [str(sql) for sql in editor.collected_sql]
     except Exception as error:
         # Operations of anybody, and constraints whose names cannot be looked up.

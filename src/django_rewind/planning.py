@@ -19,7 +19,7 @@ from django.db.migrations.operations import (
     SeparateDatabaseAndState,
 )
 from django.db.migrations.operations.base import Operation
-from django.db.migrations.state import ProjectState
+from django.db.migrations.state import ModelState, ProjectState
 
 from .models import Key
 
@@ -54,6 +54,32 @@ def makes_what_is_there(migration: Migration, state: ProjectState) -> bool:
             return False
         found = state.models.get((migration.app_label, model))
         if found is not None and (field is None or field in found.fields):
+            return True
+    return False
+
+
+def refers_to_what_is_not_there(state: ProjectState, app_label: str) -> bool:
+    """As to a model that another branch's migration renamed since."""
+    return any(
+        _lacks_fields(model) or _lacks_models(model, state)
+        for (label, _), model in state.models.items()
+        if label == app_label
+    )
+
+
+def _lacks_fields(model: ModelState) -> bool:
+    together = model.options.get("unique_together") or ()
+    return any(name not in model.fields for names in together for name in names)
+
+
+def _lacks_models(model: ModelState, state: ProjectState) -> bool:
+    for field in model.fields.values():
+        to = getattr(field.remote_field, "model", None) if field.is_relation else None
+        if not isinstance(to, str) or to == "self":
+            continue
+        app_label, _, name = to.lower().rpartition(".")
+        key = app_label or model.app_label, name
+        if key not in state.models and key[0] not in state.real_apps:
             return True
     return False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -322,7 +323,7 @@ def add_sql(plan: Plan) -> Plan:
     with history.using(plan.rollback.history):
         for migration in plan.rollback.plan:
             try:
-                lines = loader.collect_sql([(migration, True)])
+                lines = loader.collect_sql([(deepcopy(migration), True)])
             except Exception as error:
                 # Operations of anybody, and names of constraints that are not there.
                 lines = [on_one_line(f"-- its SQL cannot be told: {error}")]

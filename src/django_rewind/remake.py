@@ -7,6 +7,7 @@ The state does not know what ghosts added, and their columns would go, with all 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -196,8 +197,17 @@ def _is_of_ghost(
     columns: list[KeptColumn],
 ) -> bool:
     quoted = [connection.ops.quote_name(str(column.column)) for column in columns]
-    return any(column in sql for column in quoted) or any(
-        name in code.source_code for code in _not_in_state(connection).values() if code
+    if any(column in sql for column in quoted):
+        return True
+    codes = [code.source_code for code in _not_in_state(connection).values() if code]
+    return any(name in code or _made_together(code, sql) for code in codes)
+
+
+def _made_together(code: str, sql: str) -> bool:
+    """By unique_together or index_together, whose indexes are named by Django."""
+    columns = re.findall('"([^"]+)"', sql.partition("(")[2])
+    return bool(re.search("(?i)(unique|index)_?together", code)) and all(
+        re.sub("_id$", "", column) in code for column in columns
     )
 
 

@@ -282,6 +282,10 @@ def _first_that_does_not_fit(
             if key in steps and planning.makes_what_is_there(migration, state):
                 return key
             migration.mutate_state(state, preserve=False)
+            if key in steps and planning.refers_to_what_is_not_there(
+                state, migration.app_label
+            ):
+                return key
         except (KeyError, ValueError, FieldDoesNotExist):
             if key in steps:
                 return key

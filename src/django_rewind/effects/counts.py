@@ -46,8 +46,9 @@ def _ask(
         transaction.atomic(using=connection.alias),
         connection.cursor() as cursor,
     ):
-        cursor.execute(f"SELECT {selected} FROM {table}")  # noqa: S608
-        return dict(zip(counts, cursor.fetchone()))
+        # With a count of its own, so that there is one row, whatever is selected.
+        cursor.execute(f"SELECT COUNT(*), {selected} FROM {table}")  # noqa: S608
+        return dict(zip(counts, cursor.fetchone()[1:]))
     return None
 
 

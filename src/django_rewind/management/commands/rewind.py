@@ -8,7 +8,6 @@ from django.core.management import call_command, get_commands, load_command_clas
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.migrations.recorder import MigrationRecorder
 
 from ... import conf, execution, journal, locks, plans, store
 from ...commands import as_json, check_app_label
@@ -241,11 +240,8 @@ class Command(BaseCommand):
     def go_forward(self, plan: Plan) -> None:
         """What comes after the last step backward."""
         for adopted in plan.adoptions:
-            for key in adopted.first:
-                # With the one before it, it may have come already: to name it again
-                # would go back to it.
-                if key not in MigrationRecorder(plan.connection).applied_migrations():
-                    self.migrate(plan.connection, *key)
+            output = Output(self.stdout, self.verbosity, self.progress())
+            execution.apply_first(plan, adopted.first, output)
             execution.adopt(plan, adopted)
             if self.verbosity >= 1:
                 self.stdout.write(
