@@ -112,6 +112,17 @@ def play(story: Story) -> None:
     story.run("python manage.py inspectdb users_person", absent="prefs = ")
     story.run("python manage.py verify_migrations", "migrations verified")
 
+    story.tell("There and back again: rewind finds what to reverse by itself.")
+    story.run("git switch --quiet feature")
+    story.run("python manage.py migrate", "Applying users.0002_prefs... OK")
+    story.run("git switch --quiet main")
+    story.run("python manage.py rewind --plan", "users.0002_prefs (ghost")
+    story.run(
+        "python manage.py rewind --migrate --noinput",
+        "Unapplying users.0002_prefs... OK",
+    )
+    story.run("python manage.py inspectdb users_person", absent="prefs = ")
+
 
 if __name__ == "__main__":
     main()

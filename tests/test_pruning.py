@@ -13,7 +13,7 @@ from django.core.management import CommandError
 from django.db import connection, transaction
 from django.utils import timezone
 
-from django_rewind import needs, pruning, signing, source, store
+from django_rewind import chronicle, journal, needs, pruning, signing, source, store
 from django_rewind.archive import EarlierMigrationCode, NeededCode
 from django_rewind.exceptions import RewindError
 from django_rewind.models import Key, MigrationCode
@@ -487,3 +487,11 @@ def test_keys_are_compared_whole() -> None:
     other: Key = ("blog", "0001")
     assert pruning.find_relied_on([other], [code("0001")]) == {other}
     assert not Scope("blog").has(code("0001"), set())
+
+
+def test_what_was_pruned_is_journalled(users: History) -> None:
+    store_row("0009_old", "x")
+    prune(users)
+    events = chronicle.tell(journal.read(connection))
+    assert events[-1].what == "prune code users.0009_old"
+    assert events[-1].status == "done"

@@ -10,6 +10,9 @@ from typing import Any
 # Seconds after which a step counts as long, and after which it is shown again.
 FIRST, AGAIN = 10, 30
 
+# Seconds between two looks.
+BEAT = 1
+
 
 class Pulse:
     """Writes how long a step has been running, after its name and before its OK."""
@@ -45,7 +48,7 @@ class Pulse:
 
     def _beat(self) -> None:
         shown = 0.0
-        while not self._ended.wait(1):
+        while not self._ended.wait(BEAT):
             began = self._began
             if began is None:
                 shown = 0.0
