@@ -478,3 +478,23 @@ def test_a_table_is_made_again_under_a_name_that_it_had(history: History) -> Non
     history.migrate()
     assert rewind(history, migrate=True)[0] == 0
     assert history.recorded() == ["users.0001_b"]
+
+
+def test_a_database_that_was_never_migrated(history: History) -> None:
+    history.have("users: 0001")
+    assert NOTHING in rewind(history)[1]
+    assert rewind(history, check_only=True)[0] == 0
+    assert history.tables() == set()
+    assert rewind(history, migrate=True)[0] == 0
+    assert history.recorded() == ["users.0001"]
+
+
+def test_a_database_whose_tables_have_no_journal(history: History) -> None:
+    history.have("users: 0001 > 0002_x")
+    history.migrate()
+    history.sql("DROP TABLE django_migrations_journal")
+    history.lose("users.0002_x")
+    assert rewind(history, to="2020-01-01")[0] == 2
+    assert rewind(history)[0] == 0
+    assert history.recorded() == ["users.0001"]
+    assert "reverse users.0002_x" in history.run("rewind_history")

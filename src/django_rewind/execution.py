@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from django.apps import apps
 from django.core.management.sql import emit_post_migrate_signal, emit_pre_migrate_signal
-from django.db import DatabaseError
+from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
 from django.db.migrations.executor import MigrationExecutor
@@ -184,7 +184,7 @@ def _stopping(
 def _half_done(connection: BaseDatabaseWrapper, migration: Migration) -> str:
     try:
         halves = halfway.find(journal.read(connection))
-    except DatabaseError:
+    except Error:
         # The connection is what went wrong.
         return ""
     half = halves.get((migration.app_label, migration.name))

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import django
-from django.db import DatabaseError, transaction
+from django.db import Error, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
 from django.utils import timezone
@@ -128,7 +128,7 @@ class Run:
                     previous = (cursor.fetchone() or [BEGINNING])[0]
                 digest = chained(previous, text)
                 cursor.execute(INSERT, [previous, digest, text])
-        except DatabaseError as error:
+        except Error as error:
             self._failed.add(connection.alias)
             logger.warning(
                 "The journal of database '%s' cannot be written: %s",
