@@ -44,7 +44,7 @@ from tests.databases import VENDOR
 from tests.history import History
 from tests.schemas import Rows, forget_everything, records_of, schema_of
 
-EXAMPLES = {"sqlite": 100, "postgresql": 30, "mysql": 15}[VENDOR]
+EXAMPLES = {"sqlite": 200, "postgresql": 30, "mysql": 15}[VENDOR]
 FACTOR = float(os.environ.get("REWIND_TEST_EXAMPLES", "1"))
 SETTINGS = settings(
     max_examples=max(1, int(EXAMPLES * FACTOR)),
@@ -334,5 +334,5 @@ def test_rewind_migrate_leaves_what_a_fresh_migrate_does(
         for name, number in sorted(COUNTS.items()):
             print(f"{number:6} {name}")
     # What does not happen is not tested. Fewer examples cannot have it all.
-    if VENDOR == "sqlite":
+    if VENDOR == "sqlite" and FACTOR >= 1:
         assert {name for name in WANTED if not COUNTS[name]} == set()
