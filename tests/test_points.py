@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError
 from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
 
 from django_rewind import chronicle, journal
 from django_rewind.archive import EarlierMigrationCode, JournalEntry
@@ -131,7 +132,10 @@ def test_django_s_prune_is_told(history: History) -> None:
     )
     history.migrate()
     history.write("users.0001_squashed", text=squash)
-    history.migrate("users", prune=True)
+    # As --prune does, which Django 3.2 does not have.
+    recorder = MigrationExecutor(connection).recorder
+    recorder.record_unapplied("users", "0001")
+    recorder.record_unapplied("users", "0002_a")
     assert told(history)[-2:] == [
         "prune users.0001: done",
         "prune users.0002_a: done",
