@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -63,12 +62,14 @@ def settings(extra: str = "") -> str:
 
 
 def forget() -> None:
+    if databases.VENDOR == "sqlite":
+        # Django 3.2 puts one dot more into the names of clones.
+        kept = Path(names()[0])
+        for path in kept.parent.glob(f"{kept.stem}*"):
+            path.unlink()
+        return
     for name in names():
-        if databases.VENDOR == "sqlite":
-            with suppress(FileNotFoundError):
-                Path(name).unlink()
-        else:
-            databases.ask(f"DROP DATABASE IF EXISTS {name}")
+        databases.ask(f"DROP DATABASE IF EXISTS {name}")
 
 
 def expect(project: Project, *columns: str) -> None:
