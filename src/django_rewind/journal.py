@@ -121,8 +121,8 @@ class Run:
         entry = {"at": timezone.now().isoformat(), "run": self.id, **fields}
         text = json.dumps({**entry, **environment()}, default=repr)
         try:
-            with _savepoint_for(fields, connection), connection.cursor() as cursor:
-                previous = self._last.get(connection.alias)
+            previous = self._last.get(connection.alias)
+            with self._savepoint(connection), connection.cursor() as cursor:
                 if previous is None:
                     cursor.execute(LAST)
                     previous = (cursor.fetchone() or [BEGINNING])[0]
@@ -139,17 +139,16 @@ class Run:
         self._last[connection.alias] = digest
         return True
 
+    def _savepoint(
+        self, connection: BaseDatabaseWrapper
+    ) -> AbstractContextManager[Any]:
+        """For the first entry, which shows whether the others can be written."""
+        if connection.in_atomic_block and connection.alias not in self._last:
+            return transaction.atomic(using=connection.alias)
+        return nullcontext()
+
     def forget_last(self, connection: BaseDatabaseWrapper) -> None:
         self._last.pop(connection.alias, None)
-
-
-def _savepoint_for(
-    fields: Mapping[str, Any], connection: BaseDatabaseWrapper
-) -> AbstractContextManager[Any]:
-    """For the first entry of a step, which shows whether the others can be written."""
-    if connection.in_atomic_block and fields.get("event") != DONE:
-        return transaction.atomic(using=connection.alias)
-    return nullcontext()
 
 
 class Step:
