@@ -24,6 +24,9 @@ from .models import Key
 from .terminal import on_one_line
 
 # Events inside a step.
+# What an entry has that says how far it got.
+SUMMARY = {"ended", "stopped", "ran", "unsure", "deferred"}
+
 BEGUN, RUNS, ENDED = "operation begun", "runs", "operation ended"
 
 
@@ -120,7 +123,8 @@ def _half(key: Key, events: Sequence[dict[str, Any]]) -> Half | None:
     if first.get("action") != journal.REVERSE or last.get("event") == journal.DONE:
         return None
     # If it was killed, nobody could sum it up.
-    known = last if "ended" in last else _so_far(details, events)
+    is_summed_up = last.keys() >= SUMMARY
+    known = last if is_summed_up else _so_far(details, events)
     half = Half(
         key,
         str(first.get("at", "")),
