@@ -23,10 +23,10 @@ from .journal import Entry, Step
 from .models import Key
 from .terminal import on_one_line
 
-# Events inside a step.
 # What an entry has that says how far it got.
 SUMMARY = {"ended", "stopped", "ran", "unsure", "deferred"}
 
+# Events inside a step.
 BEGUN, RUNS, ENDED = "operation begun", "runs", "operation ended"
 
 

@@ -108,11 +108,9 @@ def test_in_the_rollback_of_a_ghost(
     # Reversing deletes no code.
     assert len(stopping.stored()) == 4
     go_on.touch()
-    if CAN_ROLL_BACK_DDL:
-        stopping.manage("migrate", "users", "0001")
-        assert stopping.applied() == ["users.0001"]
-    else:
-        assert "rank" in stopping.manage("migrate", "users", "0001", fails=True).stderr
+    # Also where a part of it is reversed already, and cannot be taken back.
+    stopping.manage("migrate", "users", "0001")
+    assert stopping.applied() == ["users.0001"]
     assert_recorded_and_stored_agree(stopping)
 
 
