@@ -95,10 +95,17 @@ def test_a_squash_and_what_it_replaces(history: History) -> None:
         ),
     )
     history.migrate()
-    assert told(history) == [
-        "apply users.0001_squashed: done",
-        "record users.0001_squashed: done",
-    ]
+    # Django 6.1 records the squashed migration itself in the same step.
+    first, *others = told(history)
+    assert first == "apply users.0001_squashed: done"
+    assert set(others) <= {"record users.0001_squashed: done"}
+    recorded = {
+        name
+        for entry in journal.read(connection)
+        for label, name, _ in entry.fields.get("records", ())
+        if label == "users"
+    }
+    assert recorded == {"0001", "0002_a", "0001_squashed"}
 
 
 def test_a_failure_is_told_with_its_reason(users: History) -> None:

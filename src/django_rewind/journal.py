@@ -86,8 +86,8 @@ class Run:
         number = self._planned.pop(key, None)
         step = Step(self, connection, action, key, fake=fake, number=number)
         if action == APPLY and migration.replaces:
-            # These are recorded, and the squashed migration itself later.
-            step.last = tuple(migration.replaces[-1])
+            # Which of these records is the last, Django's versions do not agree on.
+            step.last = None
         if planned:
             step.write(STARTED, plan=list(planned))
         elif number is None:
@@ -172,7 +172,7 @@ class Step:
         self.number = run.next_number() if number is None else number
         self.began = time.monotonic()
         # The record that is the last to be made or removed.
-        self.last: tuple[str, ...] = key
+        self.last: Key | None = key
         self.records: dict[Key, str] = {}
         self.details: dict[str, Any] = {}
         self.is_done = False
