@@ -185,6 +185,10 @@ def reverse(
         schema_editor.deferred_sql.extend(half.deferred)
     ended = sorted(half.ended) if half else []
     step.add(operations=describe(migration, state, schema_editor), ended=ended)
+    if step.connection.vendor == "sqlite":
+        # The editors that told the SQL turned it on again, and a table that is dropped
+        # to be remade would take with it what refers to it.
+        step.connection.disable_constraint_checking()
     with _journalling(step, migration, ended, schema_editor):
         return unapply(state, schema_editor)
 
