@@ -362,6 +362,19 @@ def test_what_only_a_type_checker_runs_is_not_followed(shop: Packages) -> None:
     )
 
 
+def test_what_asks_whether_it_is_a_type_checker_still_runs(shop: Packages) -> None:
+    text = """\
+    from typing import TYPE_CHECKING
+    class A:
+        if TYPE_CHECKING:
+            from nowhere import X
+    """
+    found = shop.trace("from shop.a import A\n", a=text)
+    assert found == Closure(
+        {"shop.a": dedent(text).replace("\nclass", "\n\n\nclass")}, []
+    )
+
+
 @pytest.mark.parametrize(
     "function",
     [

@@ -39,8 +39,11 @@ class Alias(NamedTuple):
 class Piece:
     """One statement of the top level: its exact text, and what it does."""
 
-    def __init__(self, text: str, node: ast.stmt, context: Context) -> None:
+    def __init__(
+        self, text: str, node: ast.stmt, context: Context, *, keeps_tree: bool
+    ) -> None:
         self.text = text
+        self._tree = [node] if keeps_tree else None
         self.binds: Bindings = bindings([node], context)
         self.changes = frozenset(_changed_by_assignment(node))
         self.calls = frozenset(_changed_by_call(node))
@@ -55,9 +58,8 @@ class Piece:
 
     @cached_property
     def usage(self) -> Usage:
-        """Parsed again when it is needed: few pieces are, and trees are large."""
         usage = Usage(self._context)
-        for node in parse(self.text).body:
+        for node in self._tree or parse(self.text).body:
             usage.visit(node)
         return usage
 
@@ -99,9 +101,15 @@ class Piece:
 
 
 class Module:
-    """The pieces of one module's text, by what they bind and change."""
+    """The pieces of one module's text, by what they bind and change.
 
-    def __init__(self, name: str, package: str, text: str) -> None:
+    With `is_whole`, all of them are needed. Of others, few are, and those are parsed
+    again then: trees are large.
+    """
+
+    def __init__(
+        self, name: str, package: str, text: str, *, is_whole: bool = False
+    ) -> None:
         text = text.lstrip("\ufeff")
         tree = parse(text)
         self.name = name
@@ -114,7 +122,8 @@ class Module:
             walrus=":=" in text,
         )
         self.pieces = [
-            Piece(part, node, context) for node, part in _parts(text, tree.body)
+            Piece(part, node, context, keeps_tree=is_whole)
+            for node, part in _parts(text, tree.body)
         ]
         self.binders: dict[str, list[int]] = {}
         for index, piece in enumerate(self.pieces):

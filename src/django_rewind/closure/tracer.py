@@ -108,7 +108,9 @@ class Tracer:
 
     def follow(self, module: str, text: str) -> None:
         """Take what a whole module needs, which is itself not among the texts."""
-        cut = self._cuts[module] = Cut(self._parse(module, text))
+        package = self._package_of(module)
+        whole = cutting.Module(module, package, text, is_whole=True)
+        cut = self._cuts[module] = Cut(whole)
         self._root = module
         for index in range(len(cut.module.pieces)):
             self._keep(cut, index)
@@ -341,12 +343,12 @@ class Tracer:
             text = self._read(module) if is_outside(module) else None
             if text is not None:
                 try:
-                    self._cuts[module] = Cut(self._parse(module, text))
+                    package = self._package_of(module)
+                    self._cuts[module] = Cut(cutting.module(module, package, text))
                 except UNPARSABLE:
                     self._lack(Lack(module, "", "not Python"), Reference(""))
         return self._cuts[module]
 
-    def _parse(self, module: str, text: str) -> cutting.Module:
+    def _package_of(self, module: str) -> str:
         is_package = self._read(module + PACKAGE) is not None
-        package = module if is_package else module.rpartition(".")[0]
-        return cutting.module(module, package, text)
+        return module if is_package else module.rpartition(".")[0]

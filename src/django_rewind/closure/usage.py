@@ -195,7 +195,7 @@ class Usage(ast.NodeVisitor):
     def visit_If(self, node: ast.If) -> None:
         # Code at the top level did run: what is not there was not needed.
         self._visit_all(
-            node.orelse if never_runs(node) else [node.test, *node.body, *node.orelse],
+            [node.test, *([] if never_runs(node) else node.body), *node.orelse],
             optional=not self._in_function(),
         )
 
