@@ -142,7 +142,8 @@ def _is_in_between(ghosts: Ghosts, found: dict[Key, Key], key: Key) -> bool:
     needed = files.graph.forwards_plan(found[key])
     after = ghosts.recorded[ghosts.recorded.index(key) + 1 :]
     others = [*first, *(k for k in after if k in needed and k not in found.values())]
-    touched = set(_touched(key[0], ghosts.loaded[key].operations))
+    operations = ghosts.loaded[key].operations
+    touched = set(_touched(key[0], operations, is_applied=True))
     for other in others:
         migration = files.disk_migrations.get(other) or ghosts.loaded.get(other)
         if migration is None:
@@ -152,9 +153,16 @@ def _is_in_between(ghosts: Ghosts, found: dict[Key, Key], key: Key) -> bool:
     return False
 
 
-def _touched(app_label: str, operations: Collection[Operation]) -> Iterator[Touched]:
+def _touched(
+    app_label: str, operations: Collection[Operation], *, is_applied: bool = False
+) -> Iterator[Touched]:
+    """Of what is applied already, altering or removing a field touches its model.
+
+    SQLite remakes tables, and would do so from a state in which that was not done.
+    """
+    alone = (AddField,) if is_applied else (AddField, AlterField, RemoveField)
     for operation in operations:
-        if isinstance(operation, (AddField, AlterField, RemoveField)):
+        if isinstance(operation, alone):
             yield app_label, operation.model_name_lower, operation.name_lower
         elif model := getattr(operation, "model_name", None):
             yield app_label, str(model).lower()
