@@ -88,8 +88,17 @@ ADD_UNIQUE = (
     "and users_person has {}."
 )
 CHANGE = "it would change users_person.age from {} to {}, and {}."
+REMADE = "it would make the constraint {} of users_person again, and {}."
 INTEGER = "models.IntegerField({})"
 TEXT = "models.CharField(max_length={})"
+
+ONE_AGE = """{"constraints": [models.UniqueConstraint(
+    fields=["age"], name="one_age", condition=models.Q(age__gte=4)
+)]}"""
+CHECK = "check" if django.VERSION < (5, 1) else "condition"
+ADULT = f"""{{"constraints": [models.CheckConstraint(
+    {CHECK}=models.Q(age__gte=18), name="adult"
+)]}}"""
 
 CASES = [
     Case(
@@ -208,6 +217,68 @@ CASES = [
         UNIQUE.format("1 value occurs"),
         options='{"constraints": '
         '[models.UniqueConstraint(fields=["age"], name="one_age")]}',
+    ),
+    Case(
+        "constraint that is deferred",
+        INTEGER.format(""),
+        'migrations.RemoveConstraint("person", "one_age"),',
+        [1, 1],
+        UNIQUE.format("1 value occurs"),
+        ("postgresql",),
+        options='{"constraints": [models.UniqueConstraint(fields=["age"], '
+        'name="one_age", deferrable=models.Deferrable.DEFERRED)]}',
+    ),
+    Case(
+        "constraint with a condition",
+        INTEGER.format("null=True"),
+        'migrations.RemoveConstraint("person", "one_age"),',
+        [1, 1, 5, 5, 5, 6, 6, None, None],
+        REMADE.format("one_age", "2 values occur more than once"),
+        ("sqlite", "postgresql"),
+        options=ONE_AGE,
+    ),
+    Case(
+        "constraint with a condition that is not met",
+        INTEGER.format("null=True"),
+        'migrations.RemoveConstraint("person", "one_age"),',
+        [1, 1, 5, None, None],
+        None,
+        options=ONE_AGE,
+    ),
+    Case(
+        "constraint with a condition that the database ignores",
+        INTEGER.format("null=True"),
+        'migrations.RemoveConstraint("person", "one_age"),',
+        [5, 5],
+        None,
+        ("mysql",),
+        options=ONE_AGE,
+    ),
+    Case(
+        "constraint of an expression",
+        INTEGER.format(""),
+        'migrations.RemoveConstraint("person", "one_name"),',
+        [1, 2],
+        REMADE.format("one_name", "1 value occurs more than once"),
+        ("sqlite", "postgresql") if django.VERSION >= (4, 0) else (),
+        options='{"constraints": [models.UniqueConstraint('
+        'models.functions.Lower("name").desc(), name="one_name")]}',
+    ),
+    Case(
+        "check",
+        INTEGER.format("null=True"),
+        'migrations.RemoveConstraint("person", "adult"),',
+        [1, 17, 18, None],
+        REMADE.format("adult", "2 rows violate it"),
+        options=ADULT,
+    ),
+    Case(
+        "check that all rows meet",
+        INTEGER.format("null=True"),
+        'migrations.RemoveConstraint("person", "adult"),',
+        [18, None],
+        None,
+        options=ADULT,
     ),
     Case(
         "removed",
@@ -647,6 +718,83 @@ def test_one_value_for_all_rows_becomes_unique_again(history: History) -> None:
     ]
     with pytest.raises(DatabaseError):
         roll_back()
+
+
+MIXED = """
+migrations.CreateModel("Person", [
+    ("id", models.BigAutoField(primary_key=True)),
+    ("nick", models.TextField(default="")),
+    ("name", models.CharField(max_length=50, default="")),
+], options={"constraints": [models.UniqueConstraint(
+    models.functions.Coalesce("name", "nick"), name="one_name"
+)]}),
+"""
+REMOVE_MIXED = 'migrations.RemoveConstraint("person", "one_name"),'
+
+
+@pytest.mark.only("sqlite", "postgresql")
+@pytest.mark.skipif(django.VERSION < (4, 0), reason="has no expressions there")
+def test_a_constraint_that_is_no_query_is_not_counted(history: History) -> None:
+    have(history, MIXED, REMOVE_MIXED)
+    assert find() == Effects({("users", "0002"): []}, [], [])
+    roll_back()
+
+
+def test_a_constraint_on_rows_that_a_manager_hides(history: History) -> None:
+    options = ADULT[:-1] + ', "base_manager_name": "people"}'
+    have(
+        history,
+        person(INTEGER.format(""), options),
+        'migrations.RemoveConstraint("person", "adult"),',
+    )
+    insert(history, 1)
+    fact = REMADE.format("adult", "1 row violates it")
+    assert problems(find()) == [(fact, "Change these rows first.")]
+
+
+def test_a_constraint_on_a_table_of_another_name_is_not_counted(
+    history: History,
+) -> None:
+    have(
+        history,
+        person(INTEGER.format(""), ADULT),
+        'migrations.RemoveConstraint("person", "adult"),',
+        'migrations.RenameModel("person", "human"),',
+        person(INTEGER.format("")),
+    )
+    insert(history, 3)
+    assert find().problems == []
+    roll_back()
+
+
+def test_a_constraint_on_a_column_of_another_type_is_not_counted(
+    history: History,
+) -> None:
+    have(
+        history,
+        person(TEXT.format(9), ADULT),
+        'migrations.RemoveConstraint("person", "adult"),',
+        alter(INTEGER.format("")),
+    )
+    insert(history, 3)
+    assert find().problems == []
+
+
+def test_a_constraint_on_what_has_another_name_now_is_not_counted(
+    history: History,
+) -> None:
+    have(
+        history,
+        person(INTEGER.format(""), ADULT),
+        'migrations.RemoveConstraint("person", "adult"),',
+        'migrations.RenameField("person", "age", "years"),',
+    )
+    history.sql("INSERT INTO users_person (years, name) VALUES (1, '')")
+    assert find("0002").problems == []
+    assert find().problems == []
+    history.migrate("users", "0002")
+    fact = REMADE.format("adult", "1 row violates it")
+    assert problems(find()) == [(fact, "Change these rows first.")]
 
 
 def test_a_later_step_that_fills_nulls_mends_an_earlier_one(history: History) -> None:

@@ -54,14 +54,21 @@ def fail_once(monkeypatch: pytest.MonkeyPatch, column: str, after: bool) -> None
     monkeypatch.setattr(editor, "remove_field", fail)
 
 
+def stop(
+    history: History, monkeypatch: pytest.MonkeyPatch, column: str, *, after: bool
+) -> None:
+    """A rewind that ends there."""
+    with monkeypatch.context() as patch:
+        fail_once(patch, column, after)
+        with pytest.raises(CommandError, match="Stopped at") as error:
+            rewind(history)
+    assert error.value.returncode == 3
+
+
 def test_between_two_operations_it_goes_on(
     three: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        fail_once(patch, "b", after=False)
-        with pytest.raises(CommandError, match="Stopped at") as error:
-            rewind(three)
-        assert error.value.returncode == 3
+    stop(three, monkeypatch, "b", after=False)
     assert three.columns("users_thing") == ["id", "name", "a", "b"]
     assert three.recorded() == ["users.0001", "users.0002_three"]
     plan = three.run("rewind", plan=True)
@@ -77,10 +84,7 @@ def test_it_may_stop_more_than_once(
     three: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for column in "cba":
-        with monkeypatch.context() as patch:
-            fail_once(patch, column, after=False)
-            with pytest.raises(CommandError, match="Stopped at"):
-                rewind(three)
+        stop(three, monkeypatch, column, after=False)
     assert three.columns("users_thing") == ["id", "name", "a"]
     rewind(three)
     assert three.columns("users_thing") == ["id", "name"]
@@ -89,10 +93,7 @@ def test_it_may_stop_more_than_once(
 def test_inside_an_operation_it_gives_the_sql(
     three: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        fail_once(patch, "b", after=True)
-        with pytest.raises(CommandError, match="Stopped at"):
-            rewind(three)
+    stop(three, monkeypatch, "b", after=True)
     assert three.columns("users_thing") == ["id", "name", "a"]
     with pytest.raises(CommandError, match="was reversed in part") as error:
         rewind(three)
@@ -114,10 +115,7 @@ def test_inside_an_operation_it_gives_the_sql(
 def test_what_was_undone_by_hand_is_reversed_as_a_whole(
     three: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        fail_once(patch, "b", after=True)
-        with pytest.raises(CommandError, match="Stopped at"):
-            rewind(three)
+    stop(three, monkeypatch, "b", after=True)
     (half,) = halves().values()
     for sql in half.to_undo():
         three.sql(sql)
@@ -129,10 +127,7 @@ def test_what_was_undone_by_hand_is_reversed_as_a_whole(
 def test_nothing_was_done_is_no_half(
     three: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        fail_once(patch, "c", after=False)
-        with pytest.raises(CommandError, match="Stopped at"):
-            rewind(three)
+    stop(three, monkeypatch, "c", after=False)
     assert halves() == {}
     rewind(three)
     assert three.columns("users_thing") == ["id", "name"]

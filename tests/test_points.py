@@ -108,6 +108,25 @@ def test_a_squash_and_what_it_replaces(history: History) -> None:
     assert recorded == {"0001", "0002_a", "0001_squashed"}
 
 
+def test_a_squash_that_is_reversed_and_what_it_replaced(history: History) -> None:
+    history.have("users: 0001 > 0002_a")
+    history.migrate()
+    text = history.path("users.0001").read_text()
+    replaces = "    replaces = [('users', '0001'), ('users', '0002_a')]\n"
+    text = text.replace("    dependencies", f"{replaces}    dependencies")
+    history.write("users.0001_squashed", text=text)
+    history.migrate()
+    history.migrate("users", "zero")
+    done = journal.read(connection)[-1].fields
+    assert (done["action"], done["event"]) == ("reverse", "done")
+    assert {name for _, name, _ in done["records"]} == {
+        "0001",
+        "0002_a",
+        "0001_squashed",
+    }
+    assert history.recorded() == []
+
+
 def test_a_failure_is_told_with_its_reason(users: History) -> None:
     users.write("users.0003_bad", "migrations.RunSQL('nonsense'),", [("users", "0001")])
     users.lose("users.0002_prefs")
@@ -238,6 +257,16 @@ def test_what_was_reversed_since_is_applied_again_from_stored_code(
     # And back once more.
     users.migrate("users", "0001")
     assert users.columns("users_thing") == ["id", "name"]
+
+
+def test_what_is_applied_again_keeps_its_order(history: History) -> None:
+    names = [f"{number:04}_f{number}" for number in range(2, 8)]
+    history.have(f"users: 0001 > {' > '.join(names)}")
+    history.migrate()
+    history.run("restore_point", "full")
+    history.migrate("users", "0001")
+    rewind(history, to="full", migrate=True)
+    assert history.recorded() == ["users.0001", *(f"users.{name}" for name in names)]
 
 
 def test_other_code_of_the_same_name_is_exchanged(users: History) -> None:

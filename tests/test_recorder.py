@@ -441,22 +441,41 @@ def test_a_table_dropped_in_the_middle_of_a_run_is_made_again(
     history.run("verify_migrations")
 
 
-@pytest.mark.only("postgresql")
 def test_a_failing_capture_leaves_the_transaction_usable(
     history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     history.have("users: 0001 > 0002_b")
     recorder = make_recorder()
     recorder.ensure_schema()
+    tables.ensure(connection)
     # Fails in the database, which spoils a transaction without a savepoint.
     monkeypatch.setattr(
-        MigrationCode, "save", lambda code, **kwargs: history.sql("SELECT nothing")
+        MigrationCode, "_save_table", lambda *args, **kw: history.sql("SELECT nothing")
     )
     with transaction.atomic():
         recorder.record_applied("users", "0001")
-        history.sql("CREATE TABLE after (id integer)")
-    assert history.recorded() == ["users.0001"]
-    assert "after" in history.tables()
+        recorder.record_applied("users", "0002_b")
+    assert history.recorded() == ["users.0001", "users.0002_b"]
+    assert stored() == {}
+
+
+def test_a_capture_that_ends_the_transaction_fails_the_migration(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a full disk does on SQLite, and a deadlock on MySQL."""
+    history.have("users: 0001")
+    recorder = make_recorder()
+    recorder.ensure_schema()
+    tables.ensure(connection)
+
+    def take_everything_back(*args: object, **kwargs: object) -> None:
+        connection.connection.rollback()
+        raise DatabaseError("the disk is full")
+
+    monkeypatch.setattr(MigrationCode, "_save_table", take_everything_back)
+    with pytest.raises(DatabaseError), transaction.atomic():
+        recorder.record_applied("users", "0001")
+    assert history.recorded() == []
 
 
 def test_a_table_that_cannot_be_made_never_fails_a_migration(

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from django.core.management import CommandError
 from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
 
-from django_rewind import journal, signals
+from django_rewind import journal, locks, signals
+from django_rewind.exceptions import LockTimeout
 from django_rewind.management.commands import rewind as command
 from tests.history import History
 
@@ -227,6 +229,38 @@ def test_a_renumbered_migration_waits_for_what_it_depends_on(history: History) -
         "users.0003_x",
     ]
     assert [*map(list, history.sql("SELECT x FROM users_thing"))] == [[5]]
+
+
+@pytest.mark.parametrize(
+    ("operation", "columns"),
+    [
+        ('migrations.RemoveField("thing", "name"),', {"id", "y"}),
+        (
+            'migrations.AlterField("thing", "name", models.TextField(null=True)),',
+            {"id", "name", "y"},
+        ),
+    ],
+)
+def test_what_alters_a_table_does_not_wait_for_what_alters_it_too(
+    history: History, operation: str, columns: set[str]
+) -> None:
+    """SQLite would remake the table as it was before."""
+    history.have("users: 0001")
+    history.write("users.0002_x", operation, [("users", "0001")])
+    history.migrate()
+    history.lose("users.0002_x")
+    field = "models.IntegerField(null=True, unique=True)"
+    unique = f'migrations.AddField("thing", "y", {field}),'
+    history.write("users.0002_other", unique, [("users", "0001")])
+    history.write("users.0003_x", operation, [("users", "0002_other")])
+    output = rewind(history, migrate=True)
+    assert "Unapplying users.0002_x... OK" in output
+    assert set(history.columns("users_thing")) == columns
+    assert sorted(history.recorded()) == [
+        "users.0001",
+        "users.0002_other",
+        "users.0003_x",
+    ]
 
 
 def test_a_renamed_chain_is_adopted_as_a_whole(history: History) -> None:
@@ -459,6 +493,94 @@ def test_each_database_on_its_own(ghosts: History) -> None:
     assert len(ghosts.recorded(alias="other")) == 2
     rewind(ghosts, all_databases=True)
     assert len(ghosts.recorded()) == 2
+
+
+def test_a_plan_that_changed_since_it_was_shown_is_not_carried_out(
+    ghosts: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(question: str) -> str:
+        ghosts.migrate("blog", "0001")
+        return "yes"
+
+    monkeypatch.setattr("builtins.input", answer)
+    code, message = refusal(ghosts, interactive=True)
+    assert code == 2
+    assert "The plan for database 'default' changed since it was shown." in message
+    assert "users.0003_x" in ghosts.recorded()
+
+
+def test_a_refusal_after_another_database_was_changed_is_a_stop(
+    ghosts: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ghosts.find("users.0002_prefs", "users.0003_x", "blog.0002_b")
+    ghosts.migrate(database="other")
+    ghosts.lose("users.0002_prefs", "users.0003_x", "blog.0002_b")
+
+    def answer(question: str) -> str:
+        ghosts.migrate("blog", "0001", database="other")
+        return "yes"
+
+    monkeypatch.setattr("builtins.input", answer)
+    code, message = refusal(ghosts, all_databases=True, interactive=True)
+    assert code == 3
+    assert "The plan for database 'other' changed" in message
+    assert "Done: database 'default'." in message
+    assert "Left: database 'other'." in message
+    assert len(ghosts.recorded()) == 2
+
+
+@pytest.fixture
+def refusing_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody holds the lock of the second database for too long."""
+    holding = locks.holding
+
+    def holding_or_not(connection: Any, announce: Any) -> Any:
+        if connection.alias == "other":
+            raise LockTimeout("other", "somebody@host", 1)
+        return holding(connection, announce)
+
+    monkeypatch.setattr(locks, "holding", holding_or_not)
+
+
+@pytest.mark.usefixtures("refusing_other")
+def test_what_only_migrated_was_changed_too(history: History) -> None:
+    history.have("users: 0001")
+    for alias in ("default", "other"):
+        history.migrate(database=alias)
+    history.write("users.0002_new", dependencies=[("users", "0001")])
+    both = ["default", "other"]
+    code, message = refusal(history, databases=both, migrate=True)
+    assert history.recorded() == ["users.0001", "users.0002_new"]
+    assert code == 3
+    assert "Done: database 'default'." in message
+
+
+@pytest.mark.usefixtures("refusing_other")
+def test_a_database_in_which_nothing_was_done_is_not_done(ghosts: History) -> None:
+    rewind(ghosts)
+    code, message = refusal(ghosts, databases=["default", "other"])
+    assert code == 2
+    assert "The lock of database 'other' is held by somebody@host" in message
+
+
+def test_a_stop_names_the_databases_that_are_done(
+    ghosts: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ghosts.find("users.0002_prefs", "users.0003_x", "blog.0002_b")
+    ghosts.migrate(database="other")
+    ghosts.lose("users.0002_prefs", "users.0003_x", "blog.0002_b")
+    unapply = MigrationExecutor.unapply_migration
+
+    def fail(self: Any, state: Any, migration: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.connection.alias == "other" and migration.name == "0002_prefs":
+            raise OSError("the disk is gone")
+        return unapply(self, state, migration, *args, **kwargs)
+
+    monkeypatch.setattr(MigrationExecutor, "unapply_migration", fail)
+    code, message = refusal(ghosts, all_databases=True)
+    assert code == 3
+    assert "Done: database 'default', users.0003_x, blog.0002_b." in message
+    assert "Left: users.0002_prefs." in message
 
 
 def test_fake_removes_the_records_only(ghosts: History) -> None:

@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.defaultfilters import filesizeformat
 
-from . import needs, status, store, tables, verification
+from . import needs, status, store, tables
 from .exceptions import StoreUnreadable, TableOutdated
 from .models import Key, MigrationCode, StoredCode
 from .status import File, Status
@@ -274,7 +274,10 @@ class MigrationCodeAdmin(ModelAdmin):
         code.refresh_from_db(using=seen.alias, fields=TEXTS)
         needs.attach(connection, [code])
         answer = seen.answers.get(code.key)
-        finding = verification.judge_stored(code, answer) if answer else None
+        # Late, since every process that has an admin imports this module.
+        from .verification import judge_stored
+
+        finding = judge_stored(code, answer) if answer else None
         context.update(
             overview=seen,
             answer=answer,

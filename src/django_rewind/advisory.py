@@ -293,12 +293,16 @@ def find(connection: BaseDatabaseWrapper) -> Lock | None:
 
 
 def me() -> str:
-    from getpass import getuser
     from socket import gethostname
 
+    return f"{user()}@{gethostname()}"
+
+
+def user() -> str:
+    from getpass import getuser
+
     try:
-        user = getuser()
+        return getuser()
     except (ImportError, KeyError, OSError):
         # A container may run under a number that has no name.
-        user = "somebody"
-    return f"{user}@{gethostname()}"
+        return str(os.getuid()) if hasattr(os, "getuid") else "somebody"

@@ -86,7 +86,9 @@ def _settings_made(texts: Iterable[str]) -> str:
     Packages add such defaults when they are imported. What the project itself sets
     may be secret, and other branches have it too.
     """
-    read = {name for text in texts for name in SETTING.findall(text)}
+    read = {
+        name for text in texts if "settings." in text for name in SETTING.findall(text)
+    }
     made = {
         name: getattr(settings, name)
         for name in sorted(read)

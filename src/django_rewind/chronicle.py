@@ -6,16 +6,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from . import journal
+from .actions import BACKWARDS, FORWARDS, PRUNE, RECORD
 from .journal import Entry
 from .models import Key
 
-FORWARDS, BACKWARDS = "forwards", "backwards"
-
 DIRECTIONS = {
-    journal.APPLY: FORWARDS,
-    journal.RECORD: FORWARDS,
-    journal.REVERSE: BACKWARDS,
-    journal.PRUNE: BACKWARDS,
+    **dict.fromkeys(FORWARDS, "forwards"),
+    **dict.fromkeys(BACKWARDS, "backwards"),
 }
 
 
@@ -55,7 +52,7 @@ class Event(NamedTuple):
         if self.name:
             return f"{self.action} '{self.name}'"
         faked = "fake " if self.fake and self.action in DIRECTIONS else ""
-        if self.action in (journal.RECORD, journal.PRUNE):
+        if self.action in (RECORD, PRUNE):
             faked = ""
         was = f" (was {self.was})" if self.was else ""
         return f"{faked}{self.action} {self.app_label}.{self.migration_name}{was}"

@@ -64,19 +64,23 @@ class DatabaseCommand(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        alias = options["database"]
-        if alias not in connections:
-            raise CommandError(
-                f"There is no database '{alias}' in DATABASES. "
-                f"Choose from: {', '.join(connections)}."
-            )
         try:
-            self.run(connections[alias], options)
+            self.run(find_connection(options["database"]), options)
         except RewindError as error:
             raise CommandError(str(error)) from error
 
     def run(self, connection: BaseDatabaseWrapper, options: dict[str, Any]) -> None:
         raise NotImplementedError("subclasses of DatabaseCommand must provide run()")
+
+
+def find_connection(alias: str) -> BaseDatabaseWrapper:
+    """Raises RewindError if there is none."""
+    if alias not in connections:
+        raise RewindError(
+            f"There is no database '{alias}' in DATABASES. "
+            f"Choose from: {', '.join(connections)}."
+        )
+    return connections[alias]
 
 
 def as_json(found: Any) -> str:

@@ -34,84 +34,59 @@ class Output(NamedTuple):
     progress: Progress | None = None
 
 
-def carry_out(plan: Plan, output: Output, *, fake: bool = False) -> None:
-    """Reverse the steps of a plan. Adoptions are apart: see adopt().
-
-    Raises Stopped if one fails.
-    """
+@contextmanager
+def sending_signals(plan: Plan) -> Iterator[None]:
+    """Before the first statement, and after all went well; not for an empty plan."""
+    if not plan.steps:
+        yield
+        return
     alias = plan.connection.alias
-    about: dict[str, Any] = {
-        "using": alias,
-        "plan": plan.rollback.keys,
-        "adoptions": {adopted.old: adopted.new for adopted in plan.adoptions},
-    }
     with journal.running() as run:
-        signals.pre_rewind.send(sender=Plan, run=run.id, **about)
+        about: dict[str, Any] = {
+            "sender": Plan,
+            "using": alias,
+            "run": run.id,
+            "plan": plan.rollback.keys,
+            "adoptions": {adopted.old: adopted.new for adopted in plan.adoptions},
+        }
+        signals.pre_rewind.send(**about)
         logger.info("Run %s rewinds %d in '%s'.", run.id, len(plan.steps), alias)
-        if plan.rollback.plan:
-            reverse(plan, output, run_id=run.id, fake=fake)
-
-
-def finished(plan: Plan) -> None:
-    """All of the plan is done."""
-    with journal.running() as run:
+        yield
         logger.info("Run %s is done.", run.id)
-        signals.post_rewind.send(
-            sender=Plan,
+        signals.post_rewind.send(**about)
+
+
+def reverse(plan: Plan, output: Output, *, fake: bool) -> None:
+    """Reverse what the plan says. Raises Stopped if a step fails."""
+    alias, run = plan.connection.alias, journal.current()
+
+    def tell(migration: Migration, fake: bool) -> None:
+        logger.info("Run %s reversed %s in '%s'.", run.id, migration, alias)
+        signals.migration_rewound.send(
+            sender=type(migration),
+            using=alias,
             run=run.id,
-            using=plan.connection.alias,
-            plan=plan.rollback.keys,
-            adoptions={adopted.old: adopted.new for adopted in plan.adoptions},
+            migration=(migration.app_label, migration.name),
+            fake=fake,
         )
 
-
-def reverse(plan: Plan, output: Output, *, run_id: str, fake: bool) -> None:
-    rollback, alias = plan.rollback, plan.connection.alias
-    rewound = plan.rollback.plan
-    done: list[str] = []
-
-    def progress(
-        action: str, migration: Migration | None = None, fake: bool = False
-    ) -> None:
-        if output.progress is not None:
-            output.progress(action, migration, fake)
-        if action == "unapply_success" and migration is not None:
-            done.append(str(migration))
-            logger.info("Run %s reversed %s in '%s'.", run_id, migration, alias)
-            signals.migration_rewound.send(
-                sender=type(migration),
-                using=alias,
-                run=run_id,
-                migration=(migration.app_label, migration.name),
-                fake=fake,
-            )
-
-    runner: Any = rollback.runner
-    runner.progress_callback = progress
-    with history.using(rollback.history), _stopping(plan.connection, rewound, done):
-        _run(runner, [(migration, True) for migration in rewound], output, fake=fake)
+    rollback = plan.rollback
+    if rollback.plan:
+        steps = [(migration, True) for migration in rollback.plan]
+        with history.using(rollback.history):
+            _run(rollback.runner, steps, output, fake=fake, then=tell)
 
 
 def apply_again(plan: Plan, output: Output, *, fake: bool) -> None:
     """What was applied at the point and is not now, from files or stored code.
 
-    Raises Stopped if one fails, or needs more than what was applied then.
+    Raises Stopped if one fails.
     """
     again = plan.again
     if again is None or not again.keys:
         return
-    done: list[str] = []
-
-    def progress(
-        action: str, migration: Migration | None = None, fake: bool = False
-    ) -> None:
-        if output.progress is not None:
-            output.progress(action, migration, fake)
-        if action == "apply_success":
-            done.append(str(migration))
-
     with history.using(again.history):
-        runner = MigrationExecutor(plan.connection, progress)  # type: ignore[arg-type]
+        runner = MigrationExecutor(plan.connection)
         wanted = {*again.keys, *again.history.migrations}
         targets = [
             key
@@ -119,52 +94,56 @@ def apply_again(plan: Plan, output: Output, *, fake: bool) -> None:
             if key not in runner.loader.applied_migrations
             and not wanted.isdisjoint([key, *migration.replaces])
         ]
-        steps = runner.migration_plan(targets)
-        with _stopping(plan.connection, [m for m, _ in steps], done):
-            _run(runner, steps, output, fake=fake)
+        _run(runner, _plan_forwards(runner, targets), output, fake=fake)
 
 
 def apply_first(plan: Plan, keys: Sequence[Key], output: Output) -> None:
     """What adopted migrations depend on under their new names.
 
-    Not by `migrate`, for which records under old names are inconsistent.
+    Not by `migrate`, for which records under old names are inconsistent. With an
+    earlier one it may have come already. Raises Stopped if one fails.
     """
-    done: list[str] = []
-    runner: Any = MigrationExecutor(plan.connection)
-
-    def progress(action: str, migration: Any = None, fake: bool = False) -> None:
-        if output.progress is not None:
-            output.progress(action, migration, fake)
-        if action == "apply_success":
-            done.append(str(migration))
-
-    runner.progress_callback = progress
-    steps = [
-        (migration, backwards)
-        for migration, backwards in runner.migration_plan(
-            [key for key in keys if key not in runner.loader.applied_migrations]
-        )
-        if not backwards
-    ]
+    runner = MigrationExecutor(plan.connection)
+    applied = runner.loader.applied_migrations
+    steps = _plan_forwards(runner, [key for key in keys if key not in applied])
     if steps:
-        with _stopping(plan.connection, [m for m, _ in steps], done):
-            _run(runner, steps, output, fake=False)
+        _run(runner, steps, output, fake=False)
+
+
+def _plan_forwards(runner: Any, targets: list[Key]) -> list[tuple[Migration, bool]]:
+    """What others depend on comes first: Django goes back to what it has planned."""
+    graph = runner.loader.graph
+    targets = sorted(targets, key=lambda key: len(graph.forwards_plan(key)))
+    steps: list[tuple[Migration, bool]] = runner.migration_plan(targets)
+    return steps
 
 
 def _run(
-    runner: MigrationExecutor,
+    runner: Any,
     steps: list[tuple[Migration, bool]],
     output: Output,
     *,
     fake: bool,
+    then: Callable[[Migration, bool], None] | None = None,
 ) -> None:
-    """The part of `migrate` that follows the plan."""
-    made: Any = runner
-    before = made._create_project_state(with_applied_migrations=True)
-    _emit(emit_pre_migrate_signal, runner, output, before, steps)
-    state = runner.migrate([], plan=steps, state=before.clone(), fake=fake)
-    _render_again(state)
-    _emit(emit_post_migrate_signal, runner, output, state, steps)
+    """The part of `migrate` that follows the plan. `then`: after each step."""
+    done: list[str] = []
+
+    def progress(action: str, migration: Any = None, fake: bool = False) -> None:
+        if output.progress is not None:
+            output.progress(action, migration, fake)
+        if action in ("apply_success", "unapply_success"):
+            done.append(str(migration))
+            if then is not None:
+                then(migration, fake)
+
+    runner.progress_callback = progress
+    with _stopping(runner.connection, [migration for migration, _ in steps], done):
+        before = runner._create_project_state(with_applied_migrations=True)
+        _emit(emit_pre_migrate_signal, runner, output, before, steps)
+        state = runner.migrate([], plan=steps, state=before.clone(), fake=fake)
+        _render_again(state)
+        _emit(emit_post_migrate_signal, runner, output, state, steps)
 
 
 @contextmanager

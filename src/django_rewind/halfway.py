@@ -19,6 +19,7 @@ from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 
 from . import journal
+from .actions import REVERSE
 from .journal import Entry, Step
 from .models import Key
 from .terminal import on_one_line
@@ -120,7 +121,7 @@ def _went_wrong(fields: dict[str, Any]) -> bool:
 def _half(key: Key, events: Sequence[dict[str, Any]]) -> Half | None:
     first, last = events[0], events[-1]
     details = next((e for e in events if e.get("event") == journal.DETAILS), {})
-    if first.get("action") != journal.REVERSE or last.get("event") == journal.DONE:
+    if first.get("action") != REVERSE or last.get("event") == journal.DONE:
         return None
     # If it was killed, nobody could sum it up.
     is_summed_up = last.keys() >= SUMMARY

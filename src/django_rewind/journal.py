@@ -6,7 +6,6 @@ of the record where there is one, or "failed"), so that a crash leaves the first
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
 import logging
@@ -29,7 +28,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
 from django.utils import timezone
 
-from . import git, tables
+from . import advisory, git, tables
+from .actions import ADOPT
 from .exceptions import RewindError
 from .models import Key
 from .places import project_folder
@@ -48,10 +48,6 @@ BEGINNING = "0" * 64
 # The events of one step, and those that stand alone.
 STARTED, DETAILS, DONE, FAILED = "started", "details", "done", "failed"
 POINT, POINT_DELETED = "point", "point deleted"
-
-APPLY, REVERSE, RECORD, ADOPT, PRUNE = "apply", "reverse", "record", "adopt", "prune"
-# Stored code that was removed, and no record.
-PRUNE_CODE = "prune code"
 
 
 class Run:
@@ -85,7 +81,7 @@ class Run:
         self._planned.update({other: self.next_number() for other in planned})
         number = self._planned.pop(key, None)
         step = Step(self, connection, action, key, fake=fake, number=number)
-        if action == APPLY and migration.replaces:
+        if migration.replaces:
             # Which of these records is the last, Django's versions do not agree on.
             step.last = None
         if planned:
@@ -257,7 +253,7 @@ def environment() -> dict[str, str]:
     """Who does it, where, and with which code."""
     branch, commit = _head()
     return {
-        "user": _user(),
+        "user": advisory.user(),
         "host": socket.gethostname(),
         "branch": branch,
         "commit": commit,
@@ -274,14 +270,6 @@ def _head() -> tuple[str, str]:
     except RewindError:
         # No git, no right to read it, or nothing committed yet.
         return "", ""
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (ImportError, KeyError, OSError):
-        # A container whose user has no name.
-        return str(os.getuid()) if hasattr(os, "getuid") else ""
 
 
 def _command() -> str:

@@ -152,6 +152,8 @@ def planned_under_lock(migration_plan: Callable[..., Any]) -> Callable[..., Any]
         if not planned and not guard.is_taken():
             return planned
         guard.acquire()
+        if self.recorder.applied_migrations() == self.loader.applied_migrations:
+            return planned
         self.loader.build_graph()
         return migration_plan(
             self, [_in_graph(self.loader, target) for target in targets]

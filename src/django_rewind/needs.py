@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
 
@@ -85,7 +85,11 @@ def _intact_texts(
     connection: BaseDatabaseWrapper, digests: Sequence[str]
 ) -> dict[str, str]:
     try:
-        texts = list(rows(connection).filter(digest__in=digests))
+        texts = dict(
+            rows(connection)
+            .filter(digest__in=digests)
+            .values_list("digest", "source_code")
+        )
     except DatabaseError:
         if connection.vendor != "sqlite":
             raise
@@ -99,10 +103,9 @@ def _intact_texts(
         }
     # It is the digest that was signed.
     return {
-        needed.digest: needed.source_code
-        for needed in texts
-        if isinstance(needed.source_code, str)
-        and source.digest(needed.source_code) == needed.digest
+        digest: text
+        for digest, text in texts.items()
+        if isinstance(text, str) and source.digest(text) == digest
     }
 
 
@@ -114,15 +117,17 @@ def digests(connection: BaseDatabaseWrapper) -> set[str]:
 
 
 def save(connection: BaseDatabaseWrapper, code: StoredCode) -> None:
-    """Store what a row needs, also in the place of what was altered since."""
+    """Store what a row needs, also in the place of what was altered since.
+
+    In a transaction, so that whoever removes some is waited for.
+    """
     texts = {digest: code.needed[name] for name, digest in code.needed_digests.items()}
-    with transaction.atomic(using=connection.alias):
-        # Before anything is read, so that whoever removes some is waited for.
-        _insert(connection, texts)
-        altered = texts.keys() - _intact_texts(connection, sorted(texts)).keys()
-        if altered:
-            delete(connection, altered)
-            _insert(connection, {digest: texts[digest] for digest in altered})
+    # Before anything is read.
+    _insert(connection, texts)
+    altered = texts.keys() - _intact_texts(connection, sorted(texts)).keys()
+    if altered:
+        delete(connection, altered)
+        _insert(connection, {digest: texts[digest] for digest in altered})
 
 
 def _insert(connection: BaseDatabaseWrapper, texts: Mapping[str, str]) -> None:

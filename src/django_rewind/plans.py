@@ -26,7 +26,7 @@ from . import (
 )
 from .adoption import Adoption
 from .effects import Effects
-from .exceptions import HalfDone, Refused, RewindError, SourceUnavailable
+from .exceptions import HalfDone, Refused, RewindError
 from .ghosts import Ghosts
 from .importer import FakedMigration, StoredMigration
 from .models import Key
@@ -56,7 +56,7 @@ class Step(NamedTuple):
     database: str
     app_label: str
     migration_name: str
-    # "reverse", "fake" (only the record goes) or "adopt".
+    # "reverse", "fake" (only the record goes), "adopt" or "apply".
     action: str
     reason: str
     # "stored code" or "file".
@@ -266,7 +266,9 @@ class _Describer:
             reason=on_one_line(self.rollback.reasons[key]),
             source="stored code" if is_stored else "file",
             destroys=destroys.get(key, []),
-            digest=self.digests.get(key, "") if is_stored else _digest_of_file(key),
+            digest=self.digests.get(key, "")
+            if is_stored
+            else source.digest_of_file(key),
             note=self.rollback.notes.get(key, ""),
         )
 
@@ -280,7 +282,7 @@ class _Describer:
             reason=f"does the same as {app_label}.{name}, which is not applied",
             source="file",
             destroys=[],
-            digest=_digest_of_file(adopted.new),
+            digest=source.digest_of_file(adopted.new),
             note=_waits(adopted) if adopted.first else "",
         )
 
@@ -296,7 +298,7 @@ class _Describer:
             destroys=[],
             digest=again.history.codes[key].digest
             if is_stored
-            else _digest_of_file(key),
+            else source.digest_of_file(key),
         )
 
 
@@ -306,14 +308,6 @@ def _waits(adopted: Adoption) -> str:
         f"{'.'.join(adopted.old)} gets the name {adopted.new[1]} with --migrate, once "
         f"{first} is applied, on which that depends."
     )
-
-
-def _digest_of_file(key: Key) -> str:
-    module = source.module_name(*key)
-    try:
-        return source.digest(source.read(module or ""))
-    except SourceUnavailable:
-        return ""
 
 
 def add_sql(plan: Plan) -> Plan:

@@ -12,14 +12,11 @@ from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
 from . import git, journal, places, store, tables
+from .actions import ADOPT, BACKWARDS, FORWARDS
 from .exceptions import RewindError
 from .journal import Entry
 from .models import Key
 from .terminal import first_of
-
-# In the journal, an action adds records or removes them.
-ADDS = {journal.APPLY, journal.RECORD}
-REMOVES = {journal.REVERSE, journal.PRUNE}
 
 
 class Point(NamedTuple):
@@ -58,8 +55,8 @@ def restore_points(entries: Iterable[Entry]) -> dict[str, RestorePoint]:
     return found
 
 
-def make(connection: BaseDatabaseWrapper, name: str) -> RestorePoint:
-    """Raises RewindError if there is one of that name."""
+def make(connection: BaseDatabaseWrapper, name: str) -> dict[Key, str]:
+    """What it remembers. Raises RewindError if there is one of that name."""
     if name in restore_points(journal.read(connection)):
         raise RewindError(
             f"There is a restore point '{name}' in database '{connection.alias}'. "
@@ -72,7 +69,7 @@ def make(connection: BaseDatabaseWrapper, name: str) -> RestorePoint:
         name=name,
         records=[[*key, digest] for key, digest in records.items()],
     )
-    return restore_points(journal.read(connection))[name]
+    return records
 
 
 def delete(connection: BaseDatabaseWrapper, name: str) -> None:
@@ -201,12 +198,12 @@ def _records_after(
         if fields.get("event") != journal.DONE:
             continue
         found = {renamed.get(key, key): d for key, d in _keys_and_digests(fields)}
-        if fields.get("action") in ADDS:
+        if fields.get("action") in FORWARDS:
             for key in found:
                 records.pop(key, None)
-        elif fields.get("action") in REMOVES:
+        elif fields.get("action") in BACKWARDS:
             records.update(found)
-        elif fields.get("action") == journal.ADOPT:
+        elif fields.get("action") == ADOPT:
             renamed[_was(fields)] = renamed.get(entry.key, entry.key)
     return records
 

@@ -12,6 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from . import journal, needs, store
+from .actions import PRUNE_CODE
 from .exceptions import RewindError
 from .models import Key, MigrationCode, StoredCode
 
@@ -117,7 +118,7 @@ def prune(connection: BaseDatabaseWrapper, scope: Scope, agreed: Surplus) -> Sur
         store.delete(connection, going)
         needs.delete(connection, needed)
         for code in going:
-            run.note(connection, journal.PRUNE_CODE, code.key, code.digest)
+            run.note(connection, PRUNE_CODE, code.key, code.digest)
     return Surplus(going, needed)
 
 

@@ -8,7 +8,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
 
 from . import importer, source, store
-from .exceptions import Problem, Refused, SourceUnavailable, Unreachable
+from .exceptions import Problem, Refused, Unreachable
 from .history import StoredHistory
 from .models import Key, MigrationCode
 from .points import Point
@@ -36,7 +36,7 @@ def prepare(
     problems = []
     for key in missing:
         digest = point.records[key]
-        if disk.has(key) and digest in ("", _digest_of_file(key)):
+        if disk.has(key) and digest in ("", source.digest_of_file(key)):
             continue
         code = store.with_digest(connection, key, digest)
         try:
@@ -52,10 +52,3 @@ def prepare(
         raise Refused(f"apply again what was applied at {point.name}", problems)
     history = StoredHistory(connection.alias, migrations, {}, {}, codes=codes)
     return Reapplication(history, missing)
-
-
-def _digest_of_file(key: Key) -> str:
-    try:
-        return source.digest(source.read(source.module_name(*key) or ""))
-    except SourceUnavailable:
-        return ""

@@ -14,6 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
 
 from . import conf, history, store, tables
+from .actions import APPLY, PRUNE, RECORD, REVERSE
 from .models import Key, MigrationCode, StoredCode
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ else:
     MigrationRecorder = object
 
 logger = logging.getLogger("django_rewind")
-
-APPLY, REVERSE = "apply", "reverse"
 
 
 class StoresCode(MigrationRecorder):
@@ -63,7 +62,7 @@ class StoresCode(MigrationRecorder):
         self._ensure_tables()
         with self._transaction():
             super().record_applied(app, name)
-            self._journal("record", (app, name), self._store((app, name)))
+            self._journal(RECORD, (app, name), self._store((app, name)))
 
     def _store(self, key: Key) -> str:
         """The digest of the code that is stored now."""
@@ -98,11 +97,14 @@ class StoresCode(MigrationRecorder):
                 super().record_unapplied(*key)
                 # A squash that stands for another one stands for what that replaced.
                 pending += stored.superseded.get(key, ()) if stored else ()
+        if self.step is not None and self.step.is_done:
+            # Once more, after the transaction; see journalling_unapply().
+            return
         # The tables of django_rewind itself may just have gone.
         if conf.is_enabled() and app != "django_rewind":
             self._ensure_tables()
             for key in [*sorted(gone - {(app, name)}), (app, name)]:
-                self._journal("prune", key, store.digest(self.connection, key))
+                self._journal(PRUNE, key, store.digest(self.connection, key))
 
     def _journal(self, action: str, key: Key, digest: str) -> None:
         """As a part of the step, or with this action where there is none."""
@@ -212,6 +214,8 @@ def journalling_unapply(unapply_migration: Callable[..., Any]) -> Callable[..., 
                 self.recorder.record_unapplied(*key)
             if not migration.replaces or django.VERSION >= (4, 0):
                 self.recorder.record_unapplied(migration.app_label, migration.name)
+            if self.recorder.step is not None:
+                self.recorder.step.finish()
             return state
 
         is_faked = getattr(migration, "is_faked", False)
@@ -254,7 +258,10 @@ def store_code(
         code = capture(*key, captured, faked=faked)
         store.save(connection, code)
     except Exception as error:
-        # Whatever fails here must not fail the migration, and is said.
+        if connection.needs_rollback:
+            # It took back the migration and its record, too.
+            raise
+        # Whatever else fails here must not fail the migration, and is said.
         logger.log(
             logging.DEBUG if quiet else logging.WARNING,
             "The code of %s.%s could not be stored in database '%s': %s. "

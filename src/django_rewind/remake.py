@@ -47,7 +47,7 @@ def keeping_what_ghosts_added(remake_table: RemakeTable) -> RemakeTable:
             model, columns, _constraints_on(self.connection, table, columns)
         ):
             remake_table(self, model, *args, **kwargs)
-        lost = indexes.keys() - _indexes(self.connection, table).keys()
+        lost = indexes.keys() - _names_of_indexes(self.connection, table)
         for name in sorted(lost):
             if _is_of_ghost(self.connection, model, name, indexes[name], columns):
                 self.execute(indexes[name], params=None)
@@ -241,6 +241,13 @@ def _indexes(connection: BaseDatabaseWrapper, table: str) -> dict[str, str]:
             [table],
         )
         return dict(cursor.fetchall())
+
+
+def _names_of_indexes(connection: BaseDatabaseWrapper, table: str) -> set[str]:
+    """Without a look at each table and index that there is."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"PRAGMA index_list({connection.ops.quote_name(table)})")
+        return {row[1] for row in cursor.fetchall()}
 
 
 def _definitions(connection: BaseDatabaseWrapper, table: str) -> list[tuple[str, str]]:

@@ -167,7 +167,7 @@ def _plan_for_target(
         plan = [m for m, _ in runner.migration_plan([(target[0], name)])]
     if any(isinstance(migration, StoredMigration) for migration in plan):
         steps = [(migration.app_label, migration.name) for migration in plan]
-        stored = _in_order_of_application(connection, ghosts, runner, steps)
+        _, stored = _in_order_of_application(connection, ghosts, runner, steps)
         with _fitting_the_files(), history.using(stored):
             runner = executor.MigrationExecutor(connection)
             plan = [m for m, _ in runner.migration_plan([(target[0], name)])]
@@ -193,13 +193,13 @@ def _plan_for_each(
             _nodes(runner, wanted),
             runner.loader.applied_migrations,
         )
-        ordered = _in_order_of_application(connection, ghosts, runner, list(steps))
+        if not steps:
+            return _rollback(ghosts, stored, runner, [], reasons, fake=fake)
+        order, ordered = _in_order_of_application(
+            connection, ghosts, runner, list(steps)
+        )
         with _fitting_the_files(), history.using(ordered):
             runner = executor.MigrationExecutor(connection)
-        order = planning.order_of_application(
-            {key: runner.loader.graph.forwards_plan(key) for key in steps},
-            ghosts.recorded,
-        )
         more = {} if fake else _what_must_go_first(ghosts, runner, steps)
         if not more:
             break
@@ -225,11 +225,11 @@ def _in_order_of_application(
     ghosts: Ghosts,
     runner: executor.MigrationExecutor,
     steps: list[Key],
-) -> StoredHistory:
-    """The history in which each step follows all that was applied before it.
+) -> tuple[list[Key], StoredHistory]:
+    """The steps as they were applied, and the history that makes Django keep to that.
 
-    And what stays comes before them all: what is reversed is reversed in a database
-    that has it.
+    What stays comes before them all: what is reversed is reversed in a database that
+    has it.
     """
     graph = runner.loader.graph
     ghosts.add_faked(connection, steps)
@@ -240,7 +240,7 @@ def _in_order_of_application(
         for key in graph.nodes
         if key in runner.loader.applied_migrations and key not in ancestors
     ]
-    return ghosts.history(order, planning.last_of(graph, staying))
+    return order, ghosts.history(order, planning.last_of(graph, staying))
 
 
 def _what_must_go_first(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 from django.core.signing import Signer
 from django.utils.crypto import constant_time_compare
@@ -47,6 +48,7 @@ def verify(code: StoredCode) -> None:
     )
 
 
+@cache
 def fingerprint(key: str | bytes) -> str:
     """Tells keys apart without giving them away."""
     return Signer(key=key, salt=f"{SALT}.key").signature("")[:16]

@@ -57,6 +57,14 @@ def read(module: str) -> str:
     return str(source)
 
 
+def digest_of_file(key: Key) -> str:
+    """Of a migration on disk; empty if it has no text."""
+    try:
+        return digest(read(module_name(*key) or ""))
+    except SourceUnavailable:
+        return ""
+
+
 def is_readable(module: str | None) -> bool:
     try:
         read(module or "")

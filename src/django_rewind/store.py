@@ -260,15 +260,34 @@ def delete(connection: BaseDatabaseWrapper, codes: Iterable[StoredCode]) -> None
 
 def save(connection: BaseDatabaseWrapper, code: MigrationCode) -> None:
     """Store a row; other code under the same name is kept as an earlier version."""
-    if code.needed:
-        needs.save(connection, code)
     try:
-        # It is nearly always new, and then this is the only query.
-        with transaction.atomic(using=connection.alias):
+        with _sparing_the_transaction(connection):
+            if code.needed:
+                needs.save(connection, code)
+            # It is nearly always new, and then this is the only query.
             code.save(using=connection.alias, force_insert=True)
     except IntegrityError:
         with transaction.atomic(using=connection.alias):
+            if code.needed:
+                needs.save(connection, code)
             _replace(connection, code)
+
+
+@contextmanager
+def _sparing_the_transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """What fails takes nothing back but itself."""
+    if not connection.in_atomic_block or connection.vendor != "sqlite":
+        with transaction.atomic(using=connection.alias):
+            yield
+        return
+    # SQLite takes back a failing statement alone, so that the two queries of a
+    # savepoint can be spared; a full disk may end the transaction, though.
+    try:
+        yield
+    except Exception:
+        if connection.connection.in_transaction:
+            transaction.set_rollback(False, using=connection.alias)
+        raise
 
 
 def _replace(connection: BaseDatabaseWrapper, code: MigrationCode) -> None:

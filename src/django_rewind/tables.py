@@ -27,6 +27,8 @@ EARLIER = "django_migrations_code_earlier"
 NEEDED = "django_migrations_code_needed"
 JOURNAL = "django_migrations_journal"
 
+COLUMNS = "SELECT * FROM django_migrations_code WHERE 1 = 0"
+
 # "Visible" is not enough: under schema-per-tenant set-ups the search path of a
 # tenant shows the table of the public schema as well.
 POSTGRESQL_TABLES = """
@@ -64,8 +66,9 @@ def missing_columns(connection: BaseDatabaseWrapper) -> list[str]:
     """Columns that django-rewind 0.1.0 did not make."""
     # A savepoint where there is a transaction, which a missing right would spoil.
     with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-        description = connection.introspection.get_table_description(cursor, CODE)
-    present = {column.name for column in description}
+        # Introspection also asks for types and collations, which takes SQLite long.
+        cursor.execute(COLUMNS)
+        present = {column[0] for column in cursor.description}
     columns = [str(f.column) for f in MigrationCode._meta.local_concrete_fields]
     return [column for column in columns if column not in present]
 

@@ -6,14 +6,17 @@ from collections.abc import Collection
 from typing import Any, NamedTuple, Union
 
 from django.db import router
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import strip_quotes
 from django.db.migrations import Migration, operations
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
+from django.db.models import QuerySet, UniqueConstraint
 
 from ..importer import FakedMigration
 from ..models import Key
+from . import rules
 from .layout import Column, Layout, Table, Tables, lay_out
 
 # Those whose reversal is derived from the state before and after.
@@ -67,6 +70,19 @@ class DroppedUnique(NamedTuple):
     nulls_distinct: bool
 
 
+class DroppedRule(NamedTuple):
+    """A constraint that is more than a set of columns."""
+
+    key: Key
+    called: str
+    table: Table
+    # What it is called then, and the columns that it is about, with their names then.
+    table_name: str
+    columns: dict[str, Column]
+    is_unique: bool
+    violations: QuerySet[Any]
+
+
 class OwnCode(NamedTuple):
     """Which runs when the operation is reversed."""
 
@@ -75,7 +91,13 @@ class OwnCode(NamedTuple):
 
 
 Change = Union[
-    MadeTable, MadeColumn, DroppedColumn, AlteredColumn, DroppedUnique, OwnCode
+    MadeTable,
+    MadeColumn,
+    DroppedColumn,
+    AlteredColumn,
+    DroppedUnique,
+    DroppedRule,
+    OwnCode,
 ]
 
 
@@ -88,7 +110,7 @@ def follow(runner: MigrationExecutor, plan: Collection[Migration]) -> list[Chang
     }
     graph = runner.loader.graph
     state = ProjectState(real_apps=runner.loader.unmigrated_apps)
-    walk = _Walk(runner)
+    walk = _Walk(runner.connection, keys)
     changes: list[Change] = []
     for migration, _ in runner.migration_plan(graph.leaf_nodes(), clean_start=True):
         key = migration.app_label, migration.name
@@ -109,8 +131,10 @@ def follow(runner: MigrationExecutor, plan: Collection[Migration]) -> list[Chang
 
 
 class _Walk:
-    def __init__(self, runner: MigrationExecutor) -> None:
-        self.connection = runner.connection
+    def __init__(self, connection: BaseDatabaseWrapper, keys: Collection[Key]) -> None:
+        self.connection = connection
+        # Of the migrations that are undone.
+        self.keys = keys
         self.tables = Tables()
         self.changes: list[Change] = []
 
@@ -122,18 +146,25 @@ class _Walk:
                     self.add(inner, key, apart)
             operation.state_forwards(key[0], state)
         elif isinstance(operation, PHYSICAL):
-            before, after = self._around(operation, key[0], state)
-            if before is None and after is not None:
-                self._make_tables(after, key)
-            elif before is not None and after is None:
-                for table in (before.table, *before.m2m.values()):
-                    self.tables.drop(table)
-            elif before is not None and after is not None:
-                self._alter(operation, key, before, after)
+            self._change(operation, key, state)
         else:
             operation.state_forwards(key[0], state)
         if self._runs_own_code(operation, key[0]):
             self.changes.append(OwnCode(key, operation.describe()))
+
+    def _change(self, operation: Operation, key: Key, state: ProjectState) -> None:
+        before, after = self._around(operation, key[0], state)
+        if before is None and after is not None:
+            self._make_tables(after, key)
+        elif before is not None and after is None:
+            for table in (before.table, *before.m2m.values()):
+                self.tables.drop(table)
+        elif before is not None and after is not None:
+            self._alter(operation, key, before, after)
+            # Of what stays, nothing is undone.
+            gone = before.rules.keys() - after.rules.keys() if key in self.keys else ()
+            for name in sorted(gone):
+                self._drop_rule(before.rules[name], key, after, state)
 
     def _around(
         self, operation: Any, app_label: str, state: ProjectState
@@ -219,6 +250,32 @@ class _Walk:
                 self.changes.append(
                     DroppedUnique(key, found, called, unique.nulls_distinct)
                 )
+
+    def _drop_rule(
+        self, constraint: Any, key: Key, layout: Layout, state: ProjectState
+    ) -> None:
+        try:
+            # A copy, since a state that was rendered is slow to change.
+            model = state.clone().apps.get_model(*layout.label)
+            violations, sql = rules.violations(constraint, model, self.connection)
+        except Exception:
+            # Nobody can count them, and Django may well make it all the same.
+            return
+        table = self.tables.find(layout.table)
+        columns = {
+            field.column: table.column(field.column)
+            for field in layout.fields.values()
+            if self._qualified(layout, field) in sql
+        }
+        called = f"the constraint {constraint.name} of {table}"
+        is_unique = isinstance(constraint, UniqueConstraint)
+        self.changes.append(
+            DroppedRule(key, called, table, table.name, columns, is_unique, violations)
+        )
+
+    def _qualified(self, layout: Layout, field: Any) -> str:
+        quote = self.connection.ops.quote_name
+        return f"{quote(layout.table)}.{quote(field.column)}"
 
     def _runs_own_code(self, operation: Any, app_label: str) -> bool:
         if not operation.reversible:

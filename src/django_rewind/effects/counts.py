@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple, Union
 
 from django.db import DatabaseError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import QuerySet
 
 from .layout import Column, Table
 
@@ -17,14 +18,20 @@ class Count(NamedTuple):
     sql: str
 
 
+Countable = Union[Count, "QuerySet[Any]"]
+
+
 def ask(
-    connection: BaseDatabaseWrapper, counts: Iterable[Count]
-) -> dict[Count, int | None]:
+    connection: BaseDatabaseWrapper, counts: Iterable[Countable]
+) -> dict[Countable, int | None]:
     """None for what cannot be counted: no such table, or no right to read it."""
     by_table: dict[str, list[Count]] = {}
+    answers: dict[Countable, int | None] = {}
     for count in dict.fromkeys(counts):
-        by_table.setdefault(count.table, []).append(count)
-    answers: dict[Count, int | None] = {}
+        if isinstance(count, Count):
+            by_table.setdefault(count.table, []).append(count)
+        else:
+            answers[count] = _count(connection, count)
     for together in by_table.values():
         found = _ask(connection, together)
         if found is None and len(together) > 1:
@@ -36,9 +43,16 @@ def ask(
     return answers
 
 
+def _count(connection: BaseDatabaseWrapper, rows: QuerySet[Any]) -> int | None:
+    # Whatever the expressions of a project raise.
+    with suppress(Exception), transaction.atomic(using=connection.alias):
+        return rows.count()
+    return None
+
+
 def _ask(
     connection: BaseDatabaseWrapper, counts: list[Count]
-) -> dict[Count, int | None] | None:
+) -> dict[Countable, int | None] | None:
     table = connection.ops.quote_name(counts[0].table)
     selected = ", ".join(count.sql for count in counts)
     with (

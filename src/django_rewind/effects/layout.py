@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -11,9 +10,10 @@ from django.db import router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import strip_quotes, truncate_name
 from django.db.migrations.state import ModelState
-from django.db.models import UniqueConstraint
 from django.db.models.fields.proxy import OrderWrt
 from django.db.models.options import normalize_together
+
+from . import rules
 
 
 class Unique(NamedTuple):
@@ -26,6 +26,8 @@ class Unique(NamedTuple):
 class Layout(NamedTuple):
     """Of one model, by the names of its fields."""
 
+    # App label and name of the model.
+    label: tuple[str, str]
     # As Django has it: maybe in quotes.
     table: str
     # Those with a column, which each of them knows.
@@ -33,6 +35,8 @@ class Layout(NamedTuple):
     # Tables that Django makes for M2M fields.
     m2m: dict[str, str]
     uniques: set[Unique]
+    # Constraints of another kind, by their names.
+    rules: dict[str, Any]
 
 
 class Table:
@@ -110,7 +114,8 @@ def lay_out(model: ModelState | None, connection: BaseDatabaseWrapper) -> Layout
     table = model.options.get("db_table") or truncate_name(
         f"{model.app_label}_{model.name_lower}", limit
     )
-    layout = Layout(table, {}, {}, set(_uniques(model, connection)))
+    layout = Layout((model.app_label, model.name_lower), table, {}, {}, set(), {})
+    _add_constraints(layout, model, connection)
     field: Any
     for name, field in model.fields.items():
         if not field.many_to_many:
@@ -134,25 +139,19 @@ def _named(name: str, field: Any) -> Any:
     return field
 
 
-def _uniques(model: ModelState, connection: BaseDatabaseWrapper) -> Iterator[Unique]:
-    features: Any = connection.features
+def _add_constraints(
+    layout: Layout, model: ModelState, connection: BaseDatabaseWrapper
+) -> None:
     for fields in normalize_together(model.options.get("unique_together") or ()):
-        yield Unique(tuple(fields), nulls_distinct=True)
+        layout.uniques.add(Unique(tuple(fields), nulls_distinct=True))
     for constraint in model.options.get("constraints") or ():
-        if (
-            not isinstance(constraint, UniqueConstraint)
-            or not constraint.fields
-            or constraint.condition is not None
-            or constraint.deferrable is not None
-            or (vars(constraint)["include"] and not features.supports_covering_indexes)
-        ):
+        if not rules.is_supported(constraint, connection):
             continue
-        # Django 5.0
-        nulls_distinct = getattr(constraint, "nulls_distinct", None)
-        if nulls_distinct is None or (
-            features.supports_nulls_distinct_unique_constraints
-        ):
-            yield Unique(tuple(constraint.fields), nulls_distinct is not False)
+        if rules.is_of_fields_alone(constraint):
+            nulls_distinct = rules.are_nulls_distinct(constraint)
+            layout.uniques.add(Unique(tuple(constraint.fields), nulls_distinct))
+        else:
+            layout.rules[constraint.name] = constraint
 
 
 def _can_migrate(model: ModelState, connection: BaseDatabaseWrapper) -> bool:

@@ -12,13 +12,14 @@ from .changes import (
     AlteredColumn,
     Change,
     DroppedColumn,
+    DroppedRule,
     DroppedUnique,
     MadeColumn,
     MadeTable,
     OwnCode,
 )
 from .column_types import is_strict, misfits, type_of
-from .counts import Count, Counting
+from .counts import Countable, Counting
 from .defaults import CONSTANT, NULL, UNKNOWN, value_for_new_column, value_for_nulls
 from .layout import Column, Table
 
@@ -26,6 +27,7 @@ ROWS = "row", "rows"
 VALUES = "value that is not null", "values that are not null"
 NULLS = "row has NULL there", "rows have NULL there"
 REPEATED = "value occurs more than once", "values occur more than once"
+VIOLATIONS = "row violates it", "rows violate it"
 SAME = "row would have the same value there", "rows would have the same value there"
 
 
@@ -34,7 +36,7 @@ class Finding(NamedTuple):
 
     key: Key
     fact: str
-    counted: Count | None = None
+    counted: Countable | None = None
     lead: str = ": "
     things: tuple[str, str] = ("", "")
     # How many it takes.
@@ -51,6 +53,8 @@ class Reversal:
         self.counting = Counting(connection)
         # Columns that the plan makes again or fills → what they hold then.
         self.filled: dict[Column, str] = {}
+        # Those that get another type.
+        self.converted: set[Column] = set()
         self.own_code = False
 
     def undo(self, changes: Sequence[Change]) -> Iterator[Finding]:
@@ -82,6 +86,8 @@ class Reversal:
             yield from self._add_unique(
                 change.key, change.called, change.columns, change.nulls_distinct
             )
+        elif isinstance(change, DroppedRule):
+            yield from self._add_rule(change)
         elif isinstance(change, AlteredColumn):
             yield from self._alter_column(change, going)
 
@@ -147,6 +153,8 @@ class Reversal:
         if change.column in self.filled or change.column.gone:
             return
         types = [type_of(field, self.connection) for field in (after, before)]
+        if types[0] != types[1]:
+            self.converted.add(change.column)
         name = _named(change.called, change.column)
         for misfit in misfits(before, after, self.connection):
             verb = "it would change" if misfit.fails else "changes"
@@ -215,11 +223,31 @@ class Reversal:
         fact = f"it would make {name} unique again"
         yield Finding(key, fact, count, ", and ", things, least, remedy)
 
+    def _add_rule(self, change: DroppedRule) -> Iterator[Finding]:
+        others = {*self.filled, *self.converted}
+        if change.table.name != change.table_name or any(
+            column.name != name or column.gone or column in others
+            for name, column in change.columns.items()
+        ):
+            # Not there under these names now, or not as it will be: not to be counted.
+            return
+        yield Finding(
+            change.key,
+            f"it would make {change.called} again",
+            change.violations,
+            ", and ",
+            REPEATED if change.is_unique else VIOLATIONS,
+            least=1,
+            remedy="Change these rows first.",
+        )
+
 
 def _is_of_lost_rows(change: Change) -> bool:
     """Of a table that the plan makes again, without any row."""
     if isinstance(change, DroppedUnique):
         return change.columns[0].table.gone
+    if isinstance(change, DroppedRule):
+        return change.table.gone
     return isinstance(change, (DroppedColumn, AlteredColumn)) and (
         change.column.table.gone
     )

@@ -75,20 +75,17 @@ class Migration(migrations.Migration):
                         "db_table": "django_migrations_code",
                         "ordering": ["app_label", "migration_name"],
                         "unique_together": {("app_label", "migration_name")},
+                        "indexes": [
+                            models.Index(
+                                fields=["app_label", "migration_name"],
+                                name="django_migr_app_lab_d98bd3_idx",
+                            ),
+                            models.Index(
+                                fields=["stored_at"],
+                                name="django_migr_stored__87212c_idx",
+                            ),
+                        ],
                     },
-                ),
-                migrations.AddIndex(
-                    model_name="migrationcode",
-                    index=models.Index(
-                        fields=["app_label", "migration_name"],
-                        name="django_migr_app_lab_d98bd3_idx",
-                    ),
-                ),
-                migrations.AddIndex(
-                    model_name="migrationcode",
-                    index=models.Index(
-                        fields=["stored_at"], name="django_migr_stored__87212c_idx"
-                    ),
                 ),
             ],
         ),

@@ -49,8 +49,7 @@ class Command(DatabaseCommand):
                 "The name of a restore point has at most 100 characters that can be "
                 "printed."
             )
-        point = points.make(connection, name)
-        number = len(point.records)
+        number = len(points.make(connection, name))
         applied = "1 migration is" if number == 1 else f"{number} migrations are"
         return (
             f"Made restore point '{name}': {applied} applied in database "

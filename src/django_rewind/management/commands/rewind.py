@@ -5,17 +5,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.core.management import call_command, get_commands, load_command_class
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ... import conf, execution, journal, locks, plans, store
-from ...commands import as_json, check_app_label
+from ...commands import (
+    DatabaseCommand,
+    as_json,
+    check_app_label,
+    find_connection,
+)
 from ...exceptions import RewindError, Stopped
 from ...execution import Output
 from ...plans import Plan, Request
 from ...pulse import Pulse
-from ...terminal import first_of, on_one_line, shortened
+from ...terminal import first_of, shortened
 
 # Exit codes; 0 is: done, or nothing to do.
 FOUND_WORK, REFUSED, STOPPED = 1, 2, 3
@@ -24,7 +29,7 @@ FOUND_WORK, REFUSED, STOPPED = 1, 2, 3
 NAMED = 20
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = (
         "Makes the database match this checkout: reverses what was applied and is "
         "not on disk, from stored code. Exits with 0 if that is done or there is "
@@ -73,12 +78,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--plan", action="store_true", help="Shows the plan, and changes nothing."
         )
-        parser.add_argument(
-            "--format",
-            choices=("text", "json"),
-            default="text",
-            help="Output format of --plan. Defaults to text.",
-        )
+        self.add_format(parser)
         parser.add_argument(
             "--sql",
             action="store_true",
@@ -118,20 +118,14 @@ class Command(BaseCommand):
                 "as a whole."
             ),
         )
-        parser.add_argument(
-            "--noinput",
-            "--no-input",
-            action="store_false",
-            dest="interactive",
-            help="Asks nothing.",
-        )
+        self.add_noinput(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.verbosity = options["verbosity"]
         self.options = options
         try:
             self.check_options()
-            self.run()
+            self.rewind()
         except Stopped as error:
             raise CommandError(str(error), returncode=STOPPED) from error
         except RewindError as error:
@@ -149,12 +143,6 @@ class Command(BaseCommand):
             raise RewindError("--sql and --format are for --plan.")
         if options["app_label"] == "":
             raise RewindError("The name of an app cannot be empty.")
-        for alias in options["databases"] or ():
-            if alias not in connections:
-                raise RewindError(
-                    f"There is no database '{alias}' in DATABASES. "
-                    f"Choose from: {', '.join(connections)}."
-                )
 
     @property
     def request(self) -> Request:
@@ -170,7 +158,7 @@ class Command(BaseCommand):
             mended=options["mended"],
         )
 
-    def run(self) -> None:
+    def rewind(self) -> None:
         self.check_app()
         # Of all databases, before anything changes in one.
         found = [plans.make(connection, self.request) for connection in self.targets()]
@@ -195,8 +183,7 @@ class Command(BaseCommand):
         if self.options["plan"] or self.options["check_only"]:
             return
         with journal.running():
-            for plan in found:
-                self.carry_out(plan)
+            self.carry_out_each(found)
 
     def check_app(self) -> None:
         known = [
@@ -213,7 +200,26 @@ class Command(BaseCommand):
         if self.options["all_databases"]:
             return [connections[alias] for alias in connections]
         aliases = self.options["databases"] or [DEFAULT_DB_ALIAS]
-        return [connections[alias] for alias in dict.fromkeys(aliases)]
+        return [find_connection(alias) for alias in dict.fromkeys(aliases)]
+
+    def carry_out_each(self, shown: list[Plan]) -> None:
+        done: list[str] = []
+        left = [f"database '{plan.connection.alias}'" for plan in shown]
+        for plan in shown:
+            before = store.contents(plan.connection).recorded
+            try:
+                self.carry_out(plan)
+            except Stopped as error:
+                steps = [*done, *error.done], [*error.left, *left[1:]]
+                raise Stopped(*steps, error.error, error.half) from error
+            except RewindError as error:
+                if not done:
+                    raise
+                # It was refused, but not before anything was changed.
+                raise Stopped(done, left, error) from error
+            name = left.pop(0)
+            if store.contents(plan.connection).recorded != before:
+                done.append(name)
 
     def carry_out(self, shown: Plan) -> None:
         connection = shown.connection
@@ -227,38 +233,39 @@ class Command(BaseCommand):
                     f"The plan for database '{connection.alias}' changed since it was "
                     "shown. Nothing was changed in it. Run the same command again."
                 )
-            if plan.steps:
+            with execution.sending_signals(plan):
                 with Pulse(self.stdout, self.verbosity) as pulse:
-                    output = Output(
-                        self.stdout, self.verbosity, pulse.around(self.progress())
-                    )
-                    execution.carry_out(plan, output, fake=self.options["fake"])
-            self.go_forward(plan)
-            if plan.steps:
-                execution.finished(plan)
+                    output = self.output(pulse)
+                    execution.reverse(plan, output, fake=self.options["fake"])
+                self.go_forward(plan)
 
     def go_forward(self, plan: Plan) -> None:
         """What comes after the last step backward."""
-        for adopted in plan.adoptions:
-            output = Output(self.stdout, self.verbosity, self.progress())
-            execution.apply_first(plan, adopted.first, output)
-            execution.adopt(plan, adopted)
-            if self.verbosity >= 1:
-                self.stdout.write(
-                    f"  Adopting {on_one_line(str(adopted))}...", ending=""
-                )
-                self.stdout.write(self.style.SUCCESS(" OK"))
-        if self.options["to"]:
-            output = Output(self.stdout, self.verbosity, self.progress())
+        with Pulse(self.stdout, self.verbosity) as pulse:
+            output = self.output(pulse)
+            for adopted in plan.adoptions:
+                execution.apply_first(plan, adopted.first, output)
+                execution.adopt(plan, adopted)
+                self.announce(f"  Adopting {adopted}... {self.style.SUCCESS('OK')}")
             execution.apply_again(plan, output, fake=self.options["fake"])
-        elif self.options["migrate"]:
+        if self.options["migrate"] and not self.options["to"]:
             self.migrate(plan.connection)
 
-    def migrate(self, connection: BaseDatabaseWrapper, *target: str) -> None:
+    def output(self, pulse: Pulse) -> Output:
+        """As `migrate` shows its progress."""
+        app = get_commands()["migrate"]
+        command: Any = (
+            load_command_class(app, "migrate") if isinstance(app, str) else app
+        )
+        command.stdout, command.style = self.stdout, self.style
+        command.verbosity = self.verbosity
+        progress = pulse.around(command.migration_progress_callback)
+        return Output(self.stdout, self.verbosity, progress)
+
+    def migrate(self, connection: BaseDatabaseWrapper) -> None:
         try:
             call_command(
                 "migrate",
-                *target,
                 database=connection.alias,
                 verbosity=self.verbosity,
                 interactive=self.options["interactive"],
@@ -275,17 +282,6 @@ class Command(BaseCommand):
     def announce(self, text: str) -> None:
         if self.verbosity >= 1:
             self.stdout.write(text)
-
-    def progress(self) -> execution.Progress:
-        """As `migrate` shows it."""
-        app = get_commands()["migrate"]
-        command: Any = (
-            load_command_class(app, "migrate") if isinstance(app, str) else app
-        )
-        command.stdout, command.style = self.stdout, self.style
-        command.verbosity = self.verbosity
-        progress: execution.Progress = command.migration_progress_callback
-        return progress
 
     def ask(self, found: list[Plan]) -> None:
         if not self.options["interactive"]:
