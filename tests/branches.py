@@ -99,6 +99,22 @@ def leaves(files: Files, label: str) -> list[Key]:
     return [key for key in of_app if not any(key in graph[k] for k in of_app)]
 
 
+def without_squashes(files: Files) -> Files:
+    """As Django sees them where a squash is applied in part: its originals count."""
+    last = {
+        key: file.replaces[-1]
+        for key, file in files.items()
+        if file.replaces and all(old in files for old in file.replaces)
+    }
+    return {
+        key: file._replace(
+            dependencies=tuple(last.get(need, need) for need in file.dependencies)
+        )
+        for key, file in files.items()
+        if key not in last
+    }
+
+
 def needed_by(files: Files, key: Key) -> set[Key]:
     """All that the migration depends on, directly or not, in what is in force."""
     graph = in_force(files)
@@ -124,21 +140,22 @@ def add_to(state: ProjectState, label: str, operations: Collection[str]) -> None
     for text in operations:
         names = {"migrations": migrations, "models": models, "read_all": print}
         operation = eval(text, names)  # noqa: S307
-        if makes_again(state, label, operation):
-            raise Impossible(f"{text} is done twice")
+        if is_taken_without_a_word(state, label, operation):
+            raise Impossible(f"{text} does not fit the state")
         try:
             operation.state_forwards(label, state)
         except (FieldDoesNotExist, LookupError) as error:
             raise Impossible(f"{text}: {error}") from error
 
 
-def makes_again(state: ProjectState, label: str, operation: Any) -> bool:
-    """What Django's state takes without a word."""
+def is_taken_without_a_word(state: ProjectState, label: str, operation: Any) -> bool:
+    """By Django's state, though no database would take it."""
     if isinstance(operation, migrations.CreateModel):
         return (label, operation.name_lower) in state.models
-    if isinstance(operation, migrations.AddField):
+    if isinstance(operation, (migrations.AddField, migrations.AlterField)):
         model = state.models.get((label, operation.model_name_lower))
-        return model is not None and operation.name in model.fields
+        is_new = isinstance(operation, migrations.AddField)
+        return model is not None and (operation.name in model.fields) == is_new
     return False
 
 
@@ -413,6 +430,8 @@ class Repository:
     def put(self, files: Files) -> None:
         """Raises Impossible, and leaves the branch as it was."""
         state_of(files)
+        if any(len(leaves(without_squashes(files), label)) > 1 for label in APPS):
+            raise Impossible("two leaves where a squash is applied in part")
         self.branches[self.current] = files
 
     def commit(self, label: str, changes: Changes, title: str, needs: str) -> None:
@@ -459,10 +478,25 @@ class Repository:
         self.branches[name] = dict(self.files)
         self.current = name
 
-    def merge(self, name: str) -> None:
+    def _both(self, name: str) -> tuple[Files, Files]:
+        """Ours and theirs. What one squashed and deleted, the other has no more."""
         ours, theirs = self.files, self.branches[name]
         if any(ours[key] != theirs[key] for key in ours if key in theirs):
             raise Impossible("both have the file, and it differs")
+        deleted = self._deleted(ours) | self._deleted(theirs)
+        return without(ours, deleted), without(theirs, deleted)
+
+    def _deleted(self, files: Files) -> set[Key]:
+        return {
+            old
+            for squash, originals in self.squashes.items()
+            if squash in files
+            for old in originals
+            if old not in files
+        }
+
+    def merge(self, name: str) -> None:
+        ours, theirs = self._both(name)
         one, other = {**ours, **theirs}, {**theirs, **ours}
         merged = one
         for label in APPS:
@@ -471,7 +505,7 @@ class Repository:
                 numbers = [int(name[:4]) for app, name in one if app == label]
                 key = label, f"{max(numbers) + 1:04}_{self.writer.new('merge_')}"
                 merged = {**merged, key: File((), tuple(ends))}
-        if merged == ours:
+        if merged == self.files:
             raise Impossible("nothing to merge")
         if state_of(one) != state_of(other):
             raise Impossible("it depends on what comes first")
@@ -479,9 +513,7 @@ class Repository:
 
     def rebase(self, name: str) -> None:
         """Ours come after theirs, with other numbers."""
-        ours, theirs = self.files, self.branches[name]
-        if any(ours[key] != theirs[key] for key in ours if key in theirs):
-            raise Impossible("both have the file, and it differs")
+        ours, theirs = self._both(name)
         mine = {key: file for key, file in ours.items() if key not in theirs}
         if len(ours) - len(mine) == len(theirs):
             raise Impossible("nothing to rebase on")
@@ -578,6 +610,10 @@ class Repository:
                 self.put({**files, key: file._replace(replaces=())})
             return
         raise Impossible("no squash")
+
+
+def without(files: Files, keys: Collection[Key]) -> Files:
+    return {key: file for key, file in files.items() if key not in keys}
 
 
 def with_renamed(

@@ -41,6 +41,35 @@ def schema_of(alias: str) -> dict[str, Any]:
     return found
 
 
+def refers_to_nothing(alias: str) -> bool:
+    """Whether a table or an index is about what is not there: SQLite does not ask."""
+    connection = connections[alias]
+    if connection.vendor != "sqlite":
+        return False
+    with connection.cursor() as cursor:
+        for table in tables_of(alias):
+            found = connection.introspection.get_constraints(cursor, table)
+            for name, about in found.items():
+                if about["foreign_key"] and not _has_column(
+                    cursor, *about["foreign_key"]
+                ):
+                    return True
+                if about["index"] and _is_on_no_column(cursor, name):
+                    return True
+    return False
+
+
+def _has_column(cursor: Any, table: str, column: str) -> bool:
+    cursor.execute(f'PRAGMA table_info("{table}")')
+    return column in [row[1] for row in cursor.fetchall()]
+
+
+def _is_on_no_column(cursor: Any, index: str) -> bool:
+    """Of a name that is no column, SQLite makes a constant: an expression."""
+    cursor.execute(f'PRAGMA index_xinfo("{index}")')
+    return any(row[1] == -2 for row in cursor.fetchall())
+
+
 def forget_everything(alias: str) -> None:
     """Drop the projects' tables; the database is as after the first `migrate`."""
     connection = connections[alias]

@@ -42,7 +42,13 @@ from tests.branches import (
 )
 from tests.databases import VENDOR
 from tests.history import History
-from tests.schemas import Rows, forget_everything, records_of, schema_of
+from tests.schemas import (
+    Rows,
+    forget_everything,
+    records_of,
+    refers_to_nothing,
+    schema_of,
+)
 
 EXAMPLES = {"sqlite": 200, "postgresql": 30, "mysql": 15}[VENDOR]
 FACTOR = float(os.environ.get("REWIND_TEST_EXAMPLES", "1"))
@@ -230,6 +236,9 @@ class Machine(RuleBasedStateMachine):
             self.is_broken = connection.vendor == "mysql"
         else:
             COUNTS["migrate"] += 1
+        if refers_to_nothing("default"):
+            COUNTS["refers to nothing"] += 1
+            self.is_broken = True
 
     def write_files(self) -> None:
         write_files(self.history, self.repository.files)

@@ -168,6 +168,60 @@ def test_what_an_edited_migration_added_is_kept(history: History) -> None:
     assert history.sql("SELECT id, name, a FROM users_thing") == [(1, "Ann", 7)]
 
 
+CONSTRAIN = (
+    'migrations.AddConstraint("thing", models.UniqueConstraint('
+    'fields=["id", "name"], name="by_{}")),'
+)
+
+
+def constraints(history: History) -> set[str]:
+    return {name for name in ("by_a", "by_b") if name in sql_of_table(history)}
+
+
+def sql_of_table(history: History) -> str:
+    ((sql,),) = history.sql("SELECT sql FROM sqlite_master WHERE name = 'users_thing'")
+    return str(sql)
+
+
+def test_a_constraint_of_a_ghost_on_columns_of_others_is_kept(history: History) -> None:
+    history.have("users: 0001")
+    history.write("users.0002_a", CONSTRAIN.format("a"), [("users", "0001")])
+    history.migrate()
+    history.lose("users.0002_a")
+    history.write("users.0002_b", CONSTRAIN.format("b"), [("users", "0001")])
+    history.migrate()
+    assert constraints(history) == {"by_a", "by_b"}
+    history.migrate("users", "0001")
+    assert constraints(history) == set()
+
+
+def test_a_constraint_of_an_edited_migration_can_be_removed(history: History) -> None:
+    history.have("users: 0001")
+    history.write("users.0002_a", CONSTRAIN.format("a"), [("users", "0001")])
+    history.migrate()
+    history.write(
+        "users.0002_a", CONSTRAIN.format("a") + "\n" + ALTER, [("users", "0001")]
+    )
+    remove = 'migrations.RemoveConstraint("thing", "by_a"),'
+    history.write("users.0003_b", remove, [("users", "0002_a")])
+    history.migrate()
+    assert constraints(history) == set()
+
+
+def test_a_constraint_goes_with_the_column_that_it_needs(history: History) -> None:
+    history.have("users: 0001")
+    history.write("users.0002_a", CONSTRAIN.format("a"), [("users", "0001")])
+    history.migrate()
+    history.lose("users.0002_a")
+    alter = (
+        'migrations.AlterField("thing", "name", '
+        'models.CharField(max_length=9, db_column="called")),'
+    )
+    history.write("users.0002_b", alter, [("users", "0001")])
+    history.migrate()
+    assert history.columns("users_thing") == ["id", "called"]
+
+
 def test_what_a_ghost_of_another_app_added_is_kept(history: History) -> None:
     history.have("users: 0001")
     history.write(

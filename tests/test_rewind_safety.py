@@ -503,3 +503,58 @@ def test_a_database_whose_tables_have_no_journal(history: History) -> None:
     assert rewind(history)[0] == 0
     assert history.recorded() == ["users.0001"]
     assert "reverse users.0002_x" in history.run("rewind_history")
+
+
+# What the database has not, though the records say so
+
+MANY = 'migrations.AddField("thing", "tags", models.ManyToManyField("users.Thing")),'
+
+
+@pytest.fixture
+def renamed(history: History) -> History:
+    """A plain migrate renamed the model, and not the table that a ghost made for it."""
+    history.have("users: 0001")
+    history.write("users.0002_tags", MANY, [("users", "0001")])
+    history.migrate()
+    history.lose("users.0002_tags")
+    rename = 'migrations.RenameModel("Thing", "Item"),'
+    history.write("users.0002_rename", rename, [("users", "0001")])
+    history.migrate()
+    history.lose("users.0002_rename")
+    return history
+
+
+def test_a_table_that_kept_its_name(renamed: History) -> None:
+    code, text = rewind(renamed)
+    assert code == 2
+    assert "users.0002_rename: it would rename the table users_item_tags, which" in text
+    assert "is not in the database." in text
+    with pytest.raises(CommandError, match="it would rename the table users_item_tags"):
+        renamed.migrate("users", "0001")
+    assert len(renamed.recorded()) == 3
+
+
+def test_only_their_records_go(renamed: History) -> None:
+    assert rewind(renamed, fake=True)[0] == 0
+    assert renamed.recorded() == ["users.0001"]
+
+
+@pytest.mark.parametrize("by_code", [False, True])
+def test_a_column_that_somebody_dropped(history: History, by_code: bool) -> None:
+    history.have("users: 0001 > 0002_x")
+    drop, add = (
+        f"ALTER TABLE users_thing {what}" for what in ("DROP COLUMN x", "ADD x integer")
+    )
+    if by_code:
+        # Its rollback brings the column back.
+        sql = f"migrations.RunSQL({drop!r}, {add!r}),"
+        history.write("users.0003_sql", sql, [("users", "0002_x")])
+    history.migrate()
+    if not by_code:
+        history.sql(drop)
+    history.lose("users.0002_x", *(["users.0003_sql"] if by_code else []))
+    code, text = rewind(history)
+    assert code == (0 if by_code else 2), text
+    if not by_code:
+        assert "0002_x: it would drop the column users_thing.x, which is not" in text
+    assert len(history.recorded()) == (1 if by_code else 2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from typing import Any
 
@@ -19,8 +19,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.models.constraints import BaseConstraint
 
-from . import conf, history, status, store
-from .exceptions import RewindError
+from . import conf, history, source, status, store
+from .exceptions import RewindError, SourceUnavailable
 from .models import Key, MigrationCode
 from .status import File
 
@@ -43,9 +43,10 @@ def keeping_what_ghosts_added(remake_table: RemakeTable) -> RemakeTable:
         indexes = _indexes(self.connection, table)
         columns = _columns_to_keep(self.connection, model, *args, **kwargs)
         _refuse_same_column(columns, model, *args, **kwargs)
-        with _added_to(
-            model, columns, _constraints_on(self.connection, table, columns)
-        ):
+        constraints = _constraints_to_keep(
+            self.connection, model, columns, *args, **kwargs
+        )
+        with _added_to(model, columns, constraints):
             remake_table(self, model, *args, **kwargs)
         lost = indexes.keys() - _names_of_indexes(self.connection, table)
         for name in sorted(lost):
@@ -128,18 +129,61 @@ def _columns_to_keep(
     ]
 
 
-def _constraints_on(
-    connection: BaseDatabaseWrapper, table: str, columns: list[KeptColumn]
+def _constraints_to_keep(
+    connection: BaseDatabaseWrapper,
+    model: type[models.Model],
+    columns: list[KeptColumn],
+    create_field: Any = None,
+    delete_field: Any = None,
+    alter_fields: Any = None,
+    alter_field: Any = None,
 ) -> list[KeptConstraint]:
-    if not columns:
+    """Those on kept columns, and those that a ghost made of other columns."""
+    known = {constraint.name for constraint in model._meta.constraints}
+    sql = _sql_of(connection, model._meta.db_table)
+    if not columns and known.issuperset(re.findall('CONSTRAINT "([^"]+)"', sql)):
         return []
-    quoted = [connection.ops.quote_name(str(column.column)) for column in columns]
-    return [
-        KeptConstraint(name=f"kept_{number}", sql=f"{word} {rest}")
-        for number, (word, rest) in enumerate(_definitions(connection, table))
-        if word.upper() in ("CONSTRAINT", "UNIQUE", "CHECK", "FOREIGN")
-        and any(name in rest for name in quoted)
-    ]
+    quote = connection.ops.quote_name
+    kept = [quote(str(column.column)) for column in columns]
+    altered = _altered(alter_fields, alter_field)
+    gone = [old.column for old, new in altered if old.column != new.column]
+    gone += [delete_field.column] if delete_field else []
+    gone = [quote(column) for column in gone if column]
+    found = []
+    for number, (word, rest) in enumerate(
+        _definitions(connection, model._meta.db_table)
+    ):
+        if word.upper() not in ("CONSTRAINT", "UNIQUE", "CHECK", "FOREIGN"):
+            continue
+        name = rest.split()[0].strip('"`[]') if word.upper() == "CONSTRAINT" else None
+        if any(column in rest for column in kept) or (
+            name is not None
+            and name not in known
+            and not any(column in rest for column in gone)
+            and _is_constraint_of_ghost(connection, model, name)
+        ):
+            found.append(KeptConstraint(name=f"kept_{number}", sql=f"{word} {rest}"))
+    return found
+
+
+def _is_constraint_of_ghost(
+    connection: BaseDatabaseWrapper, model: type[models.Model], name: str
+) -> bool:
+    # In a rollback, the state knows what ghosts made.
+    if history.of(connection) is not None:
+        return False
+    codes = [code.source_code for code in _not_in_state(connection).values() if code]
+    return any(name in code for code in codes) and not any(
+        # The file that is applied now may remove what an edited one made.
+        name in text
+        for text in _files(model._meta.app_label)
+    )
+
+
+def _files(app_label: str) -> Iterator[str]:
+    for name in source.Disk()[app_label]:
+        with suppress(SourceUnavailable):
+            yield source.read(source.module_name(app_label, name) or "")
 
 
 def _refuse_same_column(
@@ -252,14 +296,9 @@ def _names_of_indexes(connection: BaseDatabaseWrapper, table: str) -> set[str]:
 
 def _definitions(connection: BaseDatabaseWrapper, table: str) -> list[tuple[str, str]]:
     """What CREATE TABLE lists: (column name or first keyword, the rest)."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = %s", [table]
-        )
-        row = cursor.fetchone()
     parts: list[list[str]] = []
     depth = 0
-    statement: Any = sqlparse.parse(row[0])[0]
+    statement: Any = sqlparse.parse(_sql_of(connection, table))[0]
     for token in statement.flatten():
         text = str(token)
         if text == ")":
@@ -278,3 +317,12 @@ def _definitions(connection: BaseDatabaseWrapper, table: str) -> list[tuple[str,
         name = next(text for text in part if text.strip())
         definitions.append((name.strip('"`[]'), words[len(name) :].strip()))
     return definitions
+
+
+def _sql_of(connection: BaseDatabaseWrapper, table: str) -> str:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = %s", [table]
+        )
+        (sql,) = cursor.fetchone()
+    return str(sql)

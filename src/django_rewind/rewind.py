@@ -14,7 +14,7 @@ from django.db.migrations import Migration, executor
 from django.db.migrations.exceptions import CircularDependencyError, NodeNotFoundError
 from django.db.migrations.state import ProjectState
 
-from . import history, planning, references, status, targets
+from . import effects, halfway, history, journal, planning, references, status, targets
 from .exceptions import Problem, Refused, RewindError
 from .ghosts import Edited, Ghosts
 from .history import StoredHistory
@@ -330,6 +330,18 @@ def _problems(
     problems += _parts_of_a_squash(ghosts, wanted, rollback.keys)
     if rollback.from_stored:
         problems += references.in_the_way(rollback.runner, rollback.plan)
+        problems += _absent(rollback)
+    return problems
+
+
+def _absent(rollback: Rollback) -> list[Problem]:
+    problems = effects.absent(rollback.runner, rollback.plan)
+    if problems:
+        # Of what stopped half-way, some is gone already.
+        halves = halfway.find(journal.read(rollback.runner.connection))
+        problems = [
+            p for p in problems if (p.app_label, p.migration_name) not in halves
+        ]
     return problems
 
 

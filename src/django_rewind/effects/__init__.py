@@ -11,11 +11,12 @@ from django.db.migrations.executor import MigrationExecutor
 from ..exceptions import Problem
 from ..models import Key
 from ..terminal import on_one_line, shortened
+from . import absences
 from .changes import follow
 from .counts import ask
 from .reversal import Finding, Reversal
 
-__all__ = ["Effects", "find"]
+__all__ = ["Effects", "absent", "find"]
 
 
 class Effects(NamedTuple):
@@ -51,6 +52,11 @@ def find(runner: MigrationExecutor, plan: Sequence[Migration]) -> Effects:
         else:
             effects.problems.append(Problem(*finding.key, f"{fact}.", finding.remedy))
     return effects
+
+
+def absent(runner: MigrationExecutor, plan: Sequence[Migration]) -> list[Problem]:
+    """What reversing `plan` needs, and the database has not."""
+    return list(absences.find(runner.connection, follow(runner, plan)))
 
 
 def _fact(finding: Finding, number: int | None) -> str:

@@ -48,6 +48,14 @@ class MadeColumn(NamedTuple):
     called: str
 
 
+class Renamed(NamedTuple):
+    """And so it must be there, to be given back the name that it had."""
+
+    key: Key
+    what: Table | Column
+    called: str
+
+
 class DroppedColumn(NamedTuple):
     key: Key
     column: Column
@@ -93,6 +101,7 @@ class OwnCode(NamedTuple):
 Change = Union[
     MadeTable,
     MadeColumn,
+    Renamed,
     DroppedColumn,
     AlteredColumn,
     DroppedUnique,
@@ -187,13 +196,19 @@ class _Walk:
         table = self.tables.add(name)
         self.changes.append(MadeTable(key, table, strip_quotes(name)))
 
+    def _rename_table(self, old: str, new: str, key: Key) -> Table:
+        table = self.tables.rename(old, new)
+        if old != new:
+            self.changes.append(Renamed(key, table, str(table)))
+        return table
+
     def _alter(
         self, operation: Operation, key: Key, before: Layout, after: Layout
     ) -> None:
         names: dict[str, str] = {}
         if isinstance(operation, operations.RenameField):
             names = {operation.old_name: operation.new_name}
-        table = self.tables.rename(before.table, after.table)
+        table = self._rename_table(before.table, after.table, key)
         self._alter_m2m(names, key, before, after)
         columns: dict[str, Column] = {}
         for name, field in before.fields.items():
@@ -204,6 +219,8 @@ class _Walk:
                 self.changes.append(DroppedColumn(key, column, called, field))
                 continue
             columns[name] = column = table.rename(field.column, altered.column)
+            if field.column != altered.column:
+                self.changes.append(Renamed(key, column, str(column)))
             if isinstance(operation, operations.AlterField):
                 if name == operation.name and not operation.preserve_default:
                     # As database_forwards() does, in both directions.
@@ -228,7 +245,7 @@ class _Walk:
             if renamed is None:
                 self.tables.drop(m2m)
             else:
-                self.tables.rename(m2m, renamed)
+                self._rename_table(m2m, renamed, key)
         kept = {names.get(name, name) for name in before.m2m}
         for name, m2m in after.m2m.items():
             if name not in kept:
