@@ -291,9 +291,13 @@ class Machine(RuleBasedStateMachine):
         COUNTS["refused"] += 1
         # The code of a squash ran for all of it at once; and what is to be reversed may
         # build on what a plain migrate renamed or removed since.
-        return (
-            "which can be reversed as a whole only" in text
-            or "cannot be reversed in the state that the other" in text
+        return any(
+            reason in text
+            for reason in (
+                "which can be reversed as a whole only",
+                "cannot be reversed in the state that the other",
+                "which is not in the database",
+            )
         )
 
     def migrate_fresh(self) -> Database:

@@ -505,6 +505,24 @@ def test_a_database_whose_tables_have_no_journal(history: History) -> None:
     assert "reverse users.0002_x" in history.run("rewind_history")
 
 
+def test_a_field_that_was_altered_and_then_renamed_on_another_branch(
+    history: History,
+) -> None:
+    history.have("users: 0001")
+    alter = 'migrations.AlterField("thing", "name", models.CharField(max_length=9)),'
+    history.write("users.0002_alter", alter, [("users", "0001")])
+    history.migrate()
+    history.lose("users.0002_alter")
+    rename = 'migrations.RenameField("thing", "name", "title"),'
+    history.write("users.0002_rename", rename, [("users", "0001")])
+    history.migrate()
+    code, text = rewind(history, migrate=True)
+    assert code == 0, text
+    assert "users.0002_rename (was applied after users.0002_alter and" in text
+    assert history.recorded() == ["users.0001", "users.0002_rename"]
+    assert sorted(history.columns("users_thing")) == ["id", "title"]
+
+
 # What the database has not, though the records say so
 
 MANY = 'migrations.AddField("thing", "tags", models.ManyToManyField("users.Thing")),'

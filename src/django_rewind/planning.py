@@ -15,7 +15,9 @@ from django.db.migrations import Migration
 from django.db.migrations.graph import MigrationGraph
 from django.db.migrations.operations import (
     AddField,
+    AlterField,
     CreateModel,
+    RenameField,
     SeparateDatabaseAndState,
 )
 from django.db.migrations.operations.base import Operation
@@ -56,6 +58,32 @@ def makes_what_is_there(migration: Migration, state: ProjectState) -> bool:
         if found is not None and (field is None or field in found.fields):
             return True
     return False
+
+
+def alters_what_is_not_there(migration: Migration, state: ProjectState) -> bool:
+    """Whether the model lacks a field that is altered: the state would make it."""
+    if getattr(migration, "is_faked", False):
+        return False
+    made = set()
+    for operation in _state_operations(migration.operations):
+        if isinstance(operation, AddField):
+            made.add((operation.model_name_lower, operation.name))
+        elif isinstance(operation, RenameField):
+            made.add((operation.model_name_lower, operation.new_name))
+        elif isinstance(operation, AlterField):
+            name = operation.model_name_lower, operation.name
+            model = state.models.get((migration.app_label, name[0]))
+            if model and name[1] not in model.fields and name not in made:
+                return True
+    return False
+
+
+def _state_operations(operations: Iterable[Operation]) -> Iterator[Operation]:
+    for operation in operations:
+        if isinstance(operation, SeparateDatabaseAndState):
+            yield from _state_operations(operation.state_operations)
+        else:
+            yield operation
 
 
 def refers_to_what_is_not_there(state: ProjectState, app_label: str) -> bool:

@@ -279,7 +279,10 @@ def _first_that_does_not_fit(
         if key not in loader.applied_migrations:
             continue
         try:
-            if key in steps and planning.makes_what_is_there(migration, state):
+            if key in steps and (
+                planning.makes_what_is_there(migration, state)
+                or planning.alters_what_is_not_there(migration, state)
+            ):
                 return key
             migration.mutate_state(state, preserve=False)
             if key in steps and planning.refers_to_what_is_not_there(
