@@ -65,6 +65,26 @@ def stop(
     assert error.value.returncode == 3
 
 
+def test_what_was_renamed_back_already_is_not_missed(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history.have("users: 0001 > 0002_x")
+    text = """
+    migrations.AddField("thing", "y", models.IntegerField(null=True)),
+    migrations.RenameModel("Thing", "Item"),
+    """
+    path = history.write("users.0003_rename", text, [("users", "0002_x")])
+    path.write_text(
+        path.read_text().replace("    operations", "    atomic = False\n    operations")
+    )
+    history.migrate()
+    history.lose("users.0002_x", "users.0003_rename")
+    stop(history, monkeypatch, "y", after=False)
+    assert "users_thing" in history.tables()
+    rewind(history)
+    assert history.columns("users_thing") == ["id", "name"]
+
+
 def test_between_two_operations_it_goes_on(
     three: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import django
 import pytest
 from django.core.management import CommandError
 
@@ -242,3 +243,130 @@ def test_what_a_ghost_of_another_app_added_is_kept(history: History) -> None:
     assert history.sql("SELECT * FROM users_thing") == [(1, "Ann", 99)]
     history.migrate("shop", "zero")
     assert history.columns("users_thing") == ["id", "name"]
+
+
+def unique(name: str, *columns: str) -> str:
+    fields = list(columns)
+    return (
+        f'migrations.AddConstraint("thing", models.UniqueConstraint(fields={fields}, '
+        f'name="{name}")),'
+    )
+
+
+def check(name: str, condition: str) -> str:
+    argument = "check" if django.VERSION < (5, 1) else "condition"
+    return (
+        'migrations.AddConstraint("thing", models.CheckConstraint('
+        f'{argument}=models.Q({condition}), name="{name}")),'
+    )
+
+
+X = 'migrations.AddField("thing", "x", models.IntegerField(null=True)),'
+TEXT = 'migrations.AddField("thing", "x", models.CharField(max_length=5, null=True)),'
+
+
+@pytest.mark.parametrize("is_enabled", [True, False])
+@pytest.mark.parametrize(
+    ("base", "ghost", "forward"),
+    [
+        ('migrations.AlterModelTable("thing", "Users_Thing"),', "", ALTER),
+        ("migrations.AlterModelTable('thing', '\"people\"'),", "", ALTER),
+        (
+            check("many", "name__in=[str(n) for n in range(4000)]"),
+            "",
+            'migrations.RemoveConstraint("thing", "many"),',
+        ),
+        (
+            X,
+            unique("by_x", "x", "name"),
+            'migrations.AlterField("thing", "x", models.IntegerField(default=0)),',
+        ),
+        (
+            X,
+            check("by_x", "x__gt=5"),
+            'migrations.AlterField("thing", "x", models.IntegerField(default=0)),',
+        ),
+        (
+            TEXT,
+            unique("by_x", "x", "name"),
+            'migrations.AlterField("thing", "x", models.IntegerField(null=True)),',
+        ),
+        (
+            'migrations.AddField("thing", "constraint", models.TextField(null=True)),',
+            unique("by_x", "name", "id"),
+            ALTER,
+        ),
+        (
+            "",
+            'migrations.RunPython(print, print, hints={"note": "unrelated"}),',
+            """
+            migrations.AddField("thing", "code", models.CharField(
+                max_length=9, primary_key=True, default="a")),
+            migrations.RemoveField("thing", "id"),
+            """,
+        ),
+    ],
+)
+def test_what_django_applies_is_applied(
+    history: History, base: str, ghost: str, forward: str, is_enabled: bool
+) -> None:
+    history.have("users: 0001")
+    # As makemigrations writes it.
+    first = history.path("users.0001")
+    first.write_text(
+        first.read_text().replace(
+            "primary_key=True", "primary_key=True, auto_created=True"
+        )
+    )
+    history.write("users.0002_base", base, [("users", "0001")])
+    history.write("users.0003_ghost", ghost, [("users", "0002_base")])
+    history.migrate()
+    (table,) = [
+        name for name in history.tables() if "thing" in name.lower() or name == "people"
+    ]
+    columns, values = (
+        ("name, x", "'a', '1'), ('a', '01'") if base == TEXT else ("name", "'a'), ('a'")
+    )
+    if "AlterField" in forward:
+        history.sql(f"INSERT INTO {table} ({columns}) VALUES ({values})")
+    history.lose("users.0003_ghost")
+    history.write("users.0003_f", forward, [("users", "0002_base")])
+    history.install(DJANGO_REWIND_ENABLED=is_enabled)
+    history.migrate()
+    assert "users.0003_f" in history.recorded()
+
+
+@pytest.mark.parametrize(
+    ("base", "ghost", "forward", "left"),
+    [
+        # One name is a part of the other.
+        (unique("by_x_id", "x", "id"), unique("by_x", "x"), ALTER, {"by_x", "by_x_id"}),
+        # SQLite's LIKE has a backslash in quotes.
+        (
+            check("by_b", "name__startswith='a'"),
+            check("by_x", "name__startswith='a'"),
+            'migrations.RemoveConstraint("thing", "by_b"),',
+            {"by_x"},
+        ),
+        # It cannot stay.
+        (
+            "",
+            unique("by_x", "x", "id") + unique("by_b", "name", "id"),
+            'migrations.RemoveField("thing", "x"),',
+            {"by_b"},
+        ),
+    ],
+)
+def test_which_constraints_are_left(
+    history: History, base: str, ghost: str, forward: str, left: set[str]
+) -> None:
+    history.have("users: 0001")
+    add = X.replace("null=True", "null=True, db_index=True")
+    history.write("users.0002_base", add + base, [("users", "0001")])
+    history.write("users.0003_ghost", ghost, [("users", "0002_base")])
+    history.migrate()
+    history.lose("users.0003_ghost")
+    history.write("users.0003_f", forward, [("users", "0002_base")])
+    history.migrate()
+    sql = sql_of_table(history)
+    assert {name for name in ("by_x", "by_x_id", "by_b") if f'"{name}"' in sql} == left

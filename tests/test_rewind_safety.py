@@ -87,6 +87,24 @@ def test_a_squash_is_not_adopted(squash: History) -> None:
     assert rows(squash) == []
 
 
+def test_what_a_squash_stands_for_was_applied_from_another_branch(
+    squash: History,
+) -> None:
+    assert NOTHING in rewind(squash)[1]
+    squash.lose("users.0001_squashed")
+    squash.migrate("users", "0001")
+    squash.write("users.0002_x", ADD.format("y"), [("users", "0001")])
+    squash.migrate()
+    squash.write("users.0002_x", ADD.format("x"), [("users", "0001")])
+    squash.write("users.0001_squashed", text=SQUASH)
+    code, text = rewind(squash)
+    assert code == 0
+    assert (
+        "users.0002_x makes another schema in its file than was applied. It is left "
+        "alone, since users.0001_squashed stands for it now." in text
+    )
+
+
 # Edits
 
 
@@ -555,6 +573,74 @@ def test_a_table_that_kept_its_name(renamed: History) -> None:
 def test_only_their_records_go(renamed: History) -> None:
     assert rewind(renamed, fake=True)[0] == 0
     assert renamed.recorded() == ["users.0001"]
+
+
+OWN = """
+from django.db import migrations, models
+
+
+class Nowhere(models.Field):
+    def db_type(self, connection):
+        return None
+
+
+class Drop(migrations.RunSQL):
+    # Drops a column, and brings it back.
+    reversible = True
+
+    def __init__(self):
+        super().__init__("ALTER TABLE users_thing DROP COLUMN x")
+
+    def deconstruct(self):
+        return "Drop", [], {}
+
+    def database_backwards(self, app_label, schema_editor, from_state, to_state):
+        schema_editor.execute("ALTER TABLE users_thing ADD x integer NULL")
+
+
+class Migration(migrations.Migration):
+    dependencies = [("users", "0001")]
+    operations = [OPERATIONS]
+"""
+LONG = "Ж" * 40
+
+
+class ByModel:
+    """A router that looks at the model, as Django's documentation lets it."""
+
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
+        model = hints.get("model")
+        if model is not None and model._meta.db_table.startswith("legacy_"):
+            return db == "other"
+        return None
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        # No column, or in a way of its own.
+        'migrations.AddField("thing", "x", Nowhere(null=True))',
+        f"{ADD.format('x')} Drop()",
+        # Names that the database cuts, or that have quotes.
+        pytest.param(
+            f'migrations.CreateModel("{LONG}", [("id", models.AutoField('
+            "primary_key=True))])",
+            marks=pytest.mark.only("sqlite", "postgresql"),
+        ),
+        """migrations.AlterModelTable("thing", '"people"')""",
+        # In the other database.
+        """migrations.CreateModel("Old", [("id", models.AutoField(primary_key=True))],
+        {"db_table": "legacy_old"})""",
+    ],
+)
+def test_what_is_there_after_all(history: History, operations: str) -> None:
+    history.have("users: 0001")
+    history.write("users.0002", text=OWN.replace("OPERATIONS", operations))
+    history.install(DATABASE_ROUTERS=[ByModel()])
+    history.migrate()
+    history.lose("users.0002")
+    assert rewind(history)[0] == 0
+    assert history.recorded() == ["users.0001"]
 
 
 @pytest.mark.parametrize("by_code", [False, True])

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.state import ProjectState
 
 from . import likeness
 from .ghosts import Ghosts
@@ -43,25 +45,56 @@ def not_of_this_checkout(
 def _choose_edited(
     connection: BaseDatabaseWrapper, ghosts: Ghosts, key: Key, chosen: Chosen
 ) -> None:
-    files, name = ghosts.files, "{}.{}".format(*key)
+    name = "{}.{}".format(*key)
     if key in ghosts.unreachable:
         # Then it is named, and nothing is done.
         chosen.reasons[key] = "its file is not what was applied"
-    elif key in files.graph.nodes and not ghosts.statuses[key].faked:
-        is_same = None
-        if key in ghosts.loaded:
-            before = files.project_state(key, at_end=False)
-            is_same = likeness.make_the_same_schema(
-                ghosts.loaded[key], files.disk_migrations[key], before, connection
-            )
-        if is_same is None:
-            chosen.notes.append(
-                f"{name} was edited after it was applied, and whether its file makes "
-                "the same schema cannot be told: it is left alone. 'manage.py rewind "
-                "APP NAME' with the one before it reverses it."
-            )
-        elif not is_same:
-            chosen.reasons[key] = "its file makes another schema than was applied"
+        return
+    squash = _squash_in_force(ghosts.files, key)
+    is_known = squash is not None or key in ghosts.files.graph.nodes
+    if ghosts.statuses[key].faked or not is_known:
+        return
+    is_same = None
+    before = _state_before(ghosts.files, key, squash)
+    if key in ghosts.loaded and before is not None:
+        is_same = likeness.make_the_same_schema(
+            ghosts.loaded[key], ghosts.files.disk_migrations[key], before, connection
+        )
+    if is_same is None:
+        chosen.notes.append(
+            f"{name} was edited after it was applied, and whether its file makes "
+            "the same schema cannot be told: it is left alone. 'manage.py rewind "
+            "APP NAME' with the one before it reverses it."
+        )
+    elif not is_same and squash is not None:
+        chosen.notes.append(
+            f"{name} makes another schema in its file than was applied. It is left "
+            f"alone, since {squash[0]}.{squash[1]} stands for it now. Check out the "
+            "code that has it as it was applied, and reverse it there."
+        )
+    elif not is_same:
+        chosen.reasons[key] = "its file makes another schema than was applied"
+
+
+def _squash_in_force(files: MigrationLoader, key: Key) -> Key | None:
+    """The one that has the place of the migration in the graph."""
+    for squash, migration in files.replacements.items():
+        if key in migration.replaces and squash in files.graph.nodes:
+            return squash
+    return None
+
+
+def _state_before(
+    files: MigrationLoader, key: Key, squash: Key | None
+) -> ProjectState | None:
+    state = files.project_state(squash or key, at_end=False)
+    if squash is not None:
+        originals = list(map(tuple, files.replacements[squash].replaces))
+        for original in originals[: originals.index(key)]:
+            if original not in files.disk_migrations:
+                return None
+            files.disk_migrations[original].mutate_state(state, preserve=False)
+    return state
 
 
 def after(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import strip_quotes, truncate_name
 from django.db.migrations import Migration
@@ -158,11 +159,11 @@ def _tables(
         if app_label not in (None, model.app_label):
             continue
         owner = f"{model.app_label}.{model.name}"
-        table = _table(model, connection)
+        table = _table(model)
         found[table] = owner
         for name, field in model.fields.items():
             if field.many_to_many and field.remote_field.through is None:
-                found[_m2m_table(table, name, field, connection)] = f"{owner}.{name}"
+                found[_m2m_table(table, name, field)] = f"{owner}.{name}"
     convert = connection.introspection.identifier_converter
     return {convert(table): owner for table, owner in found.items()}
 
@@ -178,9 +179,9 @@ def _references(state: ProjectState, connection: BaseDatabaseWrapper) -> set[Ref
             target = state.models.get(_model_key(field.remote_field.model, model))
             if target is not None:
                 names = (
-                    _table(model, connection),
+                    _table(model),
                     field.db_column or f"{name}_id",
-                    _table(target, connection),
+                    _table(target),
                 )
                 found.add(Reference(*map(convert, names)))
     return found
@@ -190,21 +191,21 @@ def _has_table(model: ModelState) -> bool:
     return model.options.get("managed", True) and not model.options.get("proxy")
 
 
-def _table(model: ModelState, connection: BaseDatabaseWrapper) -> str:
+def _table(model: ModelState) -> str:
     table = model.options.get("db_table") or truncate_name(
-        f"{model.app_label}_{model.name_lower}", connection.ops.max_name_length()
+        f"{model.app_label}_{model.name_lower}", _longest()
     )
     return strip_quotes(table)
 
 
-def _m2m_table(
-    table: str, name: str, field: Any, connection: BaseDatabaseWrapper
-) -> str:
+def _m2m_table(table: str, name: str, field: Any) -> str:
     """As in ManyToManyField._get_m2m_db_table()."""
-    return strip_quotes(
-        field.db_table
-        or truncate_name(f"{table}_{name}", connection.ops.max_name_length())
-    )
+    return strip_quotes(field.db_table or truncate_name(f"{table}_{name}", _longest()))
+
+
+def _longest() -> int | None:
+    """As Options and ManyToManyField have it, whichever database it is for."""
+    return connections[DEFAULT_DB_ALIAS].ops.max_name_length()
 
 
 def _model_key(to: Any, model: ModelState) -> Key:

@@ -10,16 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
-import sqlparse
-from django.db import models
+from django.db import DatabaseError, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.backends.utils import strip_quotes
 from django.db.models.constraints import BaseConstraint
 
-from . import conf, history, source, status, store
+from . import conf, definitions, history, source, status, store
+from .definitions import Definition
 from .exceptions import RewindError, SourceUnavailable
 from .models import Key, MigrationCode
 from .status import File
@@ -39,22 +40,45 @@ def keeping_what_ghosts_added(remake_table: RemakeTable) -> RemakeTable:
     ) -> None:
         if self.collect_sql or not conf.is_enabled():
             return remake_table(self, model, *args, **kwargs)
-        table = model._meta.db_table
+        table = strip_quotes(model._meta.db_table)
         indexes = _indexes(self.connection, table)
         columns = _columns_to_keep(self.connection, model, *args, **kwargs)
         _refuse_same_column(columns, model, *args, **kwargs)
         constraints = _constraints_to_keep(
             self.connection, model, columns, *args, **kwargs
         )
-        with _added_to(model, columns, constraints):
-            remake_table(self, model, *args, **kwargs)
+
+        def remake(constraints: list[KeptConstraint]) -> None:
+            with _added_to(model, columns, constraints):
+                remake_table(self, model, *args, **kwargs)
+
+        of_columns = [constraint for constraint in constraints if constraint.is_needed]
+        if of_columns == constraints or not _is_done(
+            self, partial(remake, constraints)
+        ):
+            remake(of_columns)
         lost = indexes.keys() - _names_of_indexes(self.connection, table)
         for name in sorted(lost):
             if _is_of_ghost(self.connection, model, name, indexes[name], columns):
-                self.execute(indexes[name], params=None)
+                _is_done(self, partial(self.execute, indexes[name], params=None))
         return None
 
     return _remake_table
+
+
+def _is_done(editor: BaseDatabaseSchemaEditor, do: Callable[[], None]) -> bool:
+    """Not if the rows or columns, as they become, do not fit what a ghost made.
+
+    Django would forget that, and a forward `migrate` must not fail.
+    """
+    deferred = list(editor.deferred_sql)
+    try:
+        with transaction.atomic(using=editor.connection.alias):
+            do()
+    except DatabaseError:
+        editor.deferred_sql = deferred
+        return False
+    return True
 
 
 class KeptColumn(models.Field):  # type: ignore[type-arg]
@@ -79,15 +103,18 @@ class KeptGeneratedColumn(KeptColumn):
 class KeptConstraint(BaseConstraint):
     """A table constraint as it stands in the table's own SQL."""
 
-    def __init__(self, *, name: str, sql: str) -> None:
+    def __init__(self, *, name: str, sql: str, is_needed: bool) -> None:
         super().__init__(name=name)
         self.sql = sql
+        # By a column that is kept.
+        self.is_needed = is_needed
 
     def constraint_sql(self, model: Any, schema_editor: Any) -> str:
         return self.sql
 
     def deconstruct(self) -> Any:
-        return "", (), {"name": self.name, "sql": self.sql}
+        options = {"name": self.name, "sql": self.sql, "is_needed": self.is_needed}
+        return "", (), options
 
 
 def _columns_to_keep(
@@ -110,7 +137,13 @@ def _columns_to_keep(
         cursor.execute(f"PRAGMA table_xinfo({connection.ops.quote_name(table)})")
         hidden = {row[1].casefold(): row[6] for row in cursor.fetchall()}
     unknown = hidden.keys() - known
-    lacking = known - hidden.keys()
+    # One that was made up for want of a primary key is in the state only.
+    made_up = {
+        str(f.column).casefold()
+        for f in model._meta.local_concrete_fields
+        if f.auto_created
+    }
+    lacking = known - hidden.keys() - made_up
     if not (unknown or lacking) or not (others := _not_in_state(connection)):
         return []
     if lacking and history.of(connection) is None:
@@ -121,11 +154,11 @@ def _columns_to_keep(
             f"these first: {', '.join(map('.'.join, others))}."
         )
     return [
-        (KeptGeneratedColumn if hidden[name.casefold()] else KeptColumn)(
-            number, name, definition
+        (KeptGeneratedColumn if hidden[found.name.casefold()] else KeptColumn)(
+            number, found.name, found.sql
         )
-        for number, (name, definition) in enumerate(_definitions(connection, table))
-        if name.casefold() in unknown
+        for number, found in enumerate(_definitions(connection, table))
+        if found.kind == "column" and found.name.casefold() in unknown
     ]
 
 
@@ -139,45 +172,43 @@ def _constraints_to_keep(
     alter_field: Any = None,
 ) -> list[KeptConstraint]:
     """Those on kept columns, and those that a ghost made of other columns."""
-    known = {constraint.name for constraint in model._meta.constraints}
-    sql = _sql_of(connection, model._meta.db_table)
-    if not columns and known.issuperset(re.findall('CONSTRAINT "([^"]+)"', sql)):
-        return []
-    quote = connection.ops.quote_name
-    kept = [quote(str(column.column)) for column in columns]
+    kept = {str(column.column).casefold() for column in columns}
     altered = _altered(alter_fields, alter_field)
     gone = [old.column for old, new in altered if old.column != new.column]
     gone += [delete_field.column] if delete_field else []
-    gone = [quote(column) for column in gone if column]
-    found = []
-    for number, (word, rest) in enumerate(
-        _definitions(connection, model._meta.db_table)
-    ):
-        if word.upper() not in ("CONSTRAINT", "UNIQUE", "CHECK", "FOREIGN"):
-            continue
-        name = rest.split()[0].strip('"`[]') if word.upper() == "CONSTRAINT" else None
-        if any(column in rest for column in kept) or (
-            name is not None
-            and name not in known
-            and not any(column in rest for column in gone)
-            and _is_constraint_of_ghost(connection, model, name)
-        ):
-            found.append(KeptConstraint(name=f"kept_{number}", sql=f"{word} {rest}"))
-    return found
-
-
-def _is_constraint_of_ghost(
-    connection: BaseDatabaseWrapper, model: type[models.Model], name: str
-) -> bool:
+    # Of no column that goes.
+    possible = [
+        found
+        for found in _definitions(connection, model._meta.db_table)
+        if found.kind in ("unique", "check", "foreign")
+        and found.names.isdisjoint(str(column).casefold() for column in gone)
+    ]
+    known = {constraint.name for constraint in model._meta.constraints}
+    needed = [found for found in possible if not found.names.isdisjoint(kept)]
+    others = [c for c in possible if c not in needed and c.name and c.name not in known]
     # In a rollback, the state knows what ghosts made.
-    if history.of(connection) is not None:
-        return False
+    if others and history.of(connection) is None:
+        others = _those_of_ghosts(connection, model, others)
+    else:
+        others = []
+    return [
+        KeptConstraint(name=f"kept_{number}", sql=found.sql, is_needed=found in needed)
+        for number, found in enumerate([*needed, *others])
+    ]
+
+
+def _those_of_ghosts(
+    connection: BaseDatabaseWrapper, model: type[models.Model], found: list[Definition]
+) -> list[Definition]:
     codes = [code.source_code for code in _not_in_state(connection).values() if code]
-    return any(name in code for code in codes) and not any(
-        # The file that is applied now may remove what an edited one made.
-        name in text
-        for text in _files(model._meta.app_label)
-    )
+    found = [f for f in found if any(_is_named(f.name, code) for code in codes)]
+    # The file that is applied now may remove what an edited one made.
+    files = list(_files(model._meta.app_label)) if found else []
+    return [f for f in found if not any(_is_named(f.name, text) for text in files)]
+
+
+def _is_named(name: str, text: str) -> bool:
+    return bool(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text))
 
 
 def _files(app_label: str) -> Iterator[str]:
@@ -247,7 +278,8 @@ def _is_of_ghost(
     # In a rollback, the state knows what ghosts made under names of Django.
     is_forward = history.of(connection) is None
     return any(
-        name in code or (is_forward and _made_together(code, sql)) for code in codes
+        _is_named(name, code) or (is_forward and _made_together(code, sql))
+        for code in codes
     )
 
 
@@ -281,7 +313,8 @@ def _indexes(connection: BaseDatabaseWrapper, table: str) -> dict[str, str]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT name, sql FROM sqlite_master "
-            "WHERE type = 'index' AND tbl_name = %s AND sql IS NOT NULL",
+            "WHERE type = 'index' AND tbl_name = %s COLLATE NOCASE "
+            "AND sql IS NOT NULL",
             [table],
         )
         return dict(cursor.fetchall())
@@ -294,35 +327,12 @@ def _names_of_indexes(connection: BaseDatabaseWrapper, table: str) -> set[str]:
         return {row[1] for row in cursor.fetchall()}
 
 
-def _definitions(connection: BaseDatabaseWrapper, table: str) -> list[tuple[str, str]]:
-    """What CREATE TABLE lists: (column name or first keyword, the rest)."""
-    parts: list[list[str]] = []
-    depth = 0
-    statement: Any = sqlparse.parse(_sql_of(connection, table))[0]
-    for token in statement.flatten():
-        text = str(token)
-        if text == ")":
-            depth -= 1
-        if depth == 1 and text == ",":
-            parts.append([])
-        elif depth >= 1:
-            parts[-1].append(text)
-        if text == "(":
-            depth += 1
-            if depth == 1:
-                parts.append([])
-    definitions = []
-    for part in parts:
-        words = "".join(part).strip()
-        name = next(text for text in part if text.strip())
-        definitions.append((name.strip('"`[]'), words[len(name) :].strip()))
-    return definitions
-
-
-def _sql_of(connection: BaseDatabaseWrapper, table: str) -> str:
+def _definitions(connection: BaseDatabaseWrapper, table: str) -> list[Definition]:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = %s", [table]
+            "SELECT sql FROM sqlite_master "
+            "WHERE type = 'table' AND name = %s COLLATE NOCASE",
+            [strip_quotes(table)],
         )
-        (sql,) = cursor.fetchone()
-    return str(sql)
+        row = cursor.fetchone()
+    return definitions.read(row[0]) if row else []

@@ -340,11 +340,10 @@ def _problems(
 def _absent(rollback: Rollback) -> list[Problem]:
     problems = effects.absent(rollback.runner, rollback.plan)
     if problems:
-        # Of what stopped half-way, some is gone already.
+        # Of what stopped half-way, some is gone already, or has its old name.
         halves = halfway.find(journal.read(rollback.runner.connection))
-        problems = [
-            p for p in problems if (p.app_label, p.migration_name) not in halves
-        ]
+        if halves.keys() & set(rollback.keys):
+            return []
     return problems
 
 

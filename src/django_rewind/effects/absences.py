@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from django.db import DatabaseError, transaction
+from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import strip_quotes
 
@@ -60,7 +60,7 @@ def _table_of(what: Table | Column) -> Table:
 
 
 class _Names:
-    """Those that the database has. Raises no error for want of a right to look."""
+    """Those that the database has. What cannot be looked up counts as there."""
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self._connection = connection
@@ -73,26 +73,36 @@ class _Names:
 
     def has(self, what: Table | Column) -> bool:
         table = self._name(_table_of(what))
-        if '"' in table or "." in table:
-            # Of another schema, which is not listed.
+        if table is None:
             return True
-        if isinstance(what, Table) or table.casefold() not in self._tables:
-            return table.casefold() in self._tables
+        if isinstance(what, Table) or table not in self._tables:
+            return table in self._tables
         if table not in self._columns:
-            self._columns[table] = self._columns_of(table)
-        columns = self._columns[table]
-        return columns is None or self._name(what).casefold() in columns
+            self._columns[table] = self._columns_of(_table_of(what))
+        columns, name = self._columns[table], self._name(what)
+        return columns is None or name is None or name in columns
 
-    def _columns_of(self, table: str) -> set[str] | None:
+    def _columns_of(self, table: Table) -> set[str] | None:
         connection = self._connection
         describe = connection.introspection.get_table_description
+        # Of tables that were made by hand it may fail in any way.
         with (
-            suppress(DatabaseError),
+            suppress(Exception),
             transaction.atomic(using=connection.alias),
             connection.cursor() as cursor,
         ):
-            return {column.name.casefold() for column in describe(cursor, table)}
+            name = self._convert(strip_quotes(table.name))
+            return {column.name.casefold() for column in describe(cursor, name)}
         return None
 
-    def _name(self, what: Table | Column) -> str:
-        return self._convert(strip_quotes(what.name))
+    def _name(self, what: Table | Column) -> str | None:
+        """None if it is quoted in a way of its own, or that of another schema."""
+        name = strip_quotes(what.name)
+        if self._connection.vendor == "mysql" and name != what.name:
+            return None
+        if any(mark in name for mark in '"`.'):
+            return None
+        if self._connection.vendor == "postgresql":
+            # As the server cuts it; Django counts characters, and not of any name.
+            name = name.encode()[:63].decode(errors="ignore")
+        return str(self._convert(name)).casefold()

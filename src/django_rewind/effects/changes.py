@@ -297,13 +297,16 @@ class _Walk:
     def _runs_own_code(self, operation: Any, app_label: str) -> bool:
         if not operation.reversible:
             return False
-        if isinstance(operation, operations.RunPython):
+        module = str(type(operation).database_backwards.__module__)
+        if module.partition(".")[0] != "django":
+            own = True
+        elif isinstance(operation, operations.RunPython):
             own = operation.reverse_code != operations.RunPython.noop
-        elif isinstance(operation, operations.RunSQL):
-            own = bool(operation.reverse_sql)
         else:
-            module = str(type(operation).database_backwards.__module__)
-            return module.partition(".")[0] != "django"
+            own = isinstance(operation, operations.RunSQL) and bool(
+                operation.reverse_sql
+            )
+        hints = getattr(operation, "hints", {})
         return own and bool(
-            router.allow_migrate(self.connection.alias, app_label, **operation.hints)
+            router.allow_migrate(self.connection.alias, app_label, **hints)
         )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db import router
+from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import strip_quotes, truncate_name
 from django.db.migrations.state import ModelState
@@ -108,19 +109,22 @@ class Tables:
 
 def lay_out(model: ModelState | None, connection: BaseDatabaseWrapper) -> Layout | None:
     """None if there is no model, or none that has a table in this database."""
-    if model is None or not _can_migrate(model, connection):
+    if model is None:
         return None
-    limit = connection.ops.max_name_length()
+    # As Options and ManyToManyField have it, whichever database it is for.
+    limit = connections[DEFAULT_DB_ALIAS].ops.max_name_length()
     table = model.options.get("db_table") or truncate_name(
         f"{model.app_label}_{model.name_lower}", limit
     )
+    if not _can_migrate(model, table, connection):
+        return None
     layout = Layout((model.app_label, model.name_lower), table, {}, {}, set(), {})
     _add_constraints(layout, model, connection)
     field: Any
     for name, field in model.fields.items():
         if not field.many_to_many:
             named = _named(name, field)
-            if named.column is not None:
+            if named.column is not None and _has_type(named, connection):
                 layout.fields[name] = named
         elif field.remote_field.through is None:
             # As in ManyToManyField._get_m2m_db_table().
@@ -139,6 +143,18 @@ def _named(name: str, field: Any) -> Any:
     return field
 
 
+def _has_type(field: Any, connection: BaseDatabaseWrapper) -> bool:
+    """A field without one has no column, though it has a name for it."""
+    if field.is_relation:
+        # Its type is that of the other end, which is not at hand.
+        return True
+    try:
+        return field.db_type(connection) is not None
+    except Exception:
+        # Fields of anybody, in no model.
+        return True
+
+
 def _add_constraints(
     layout: Layout, model: ModelState, connection: BaseDatabaseWrapper
 ) -> None:
@@ -154,7 +170,9 @@ def _add_constraints(
             layout.rules[constraint.name] = constraint
 
 
-def _can_migrate(model: ModelState, connection: BaseDatabaseWrapper) -> bool:
+def _can_migrate(
+    model: ModelState, table: str, connection: BaseDatabaseWrapper
+) -> bool:
     """As Options.can_migrate() and the routers say; rendering models takes long."""
     options = model.options
     swapped_for = getattr(settings, options.get("swappable") or "", None)
@@ -169,7 +187,28 @@ def _can_migrate(model: ModelState, connection: BaseDatabaseWrapper) -> bool:
             getattr(connection.features, feature, False)
             for feature in options.get("required_db_features") or ()
         )
-        and router.allow_migrate(
-            connection.alias, model.app_label, model_name=model.name_lower
-        )
+        and _routers_allow(model, table, connection)
+    )
+
+
+def _routers_allow(
+    model: ModelState, table: str, connection: BaseDatabaseWrapper
+) -> bool:
+    """They are given the model, too: as much of it as a state has."""
+    if not router.routers:
+        return True
+    label = f"{model.app_label}.{model.name}"
+    meta = SimpleNamespace(
+        app_label=model.app_label,
+        model_name=model.name_lower,
+        object_name=model.name,
+        label=label,
+        label_lower=label.lower(),
+        db_table=table,
+        managed=True,
+        proxy=False,
+    )
+    stand_in = type(model.name, (), {"_meta": meta, "__module__": "__fake__"})
+    return router.allow_migrate(
+        connection.alias, model.app_label, model_name=model.name_lower, model=stand_in
     )
