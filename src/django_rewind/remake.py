@@ -127,23 +127,21 @@ def _columns_to_keep(
 ) -> list[KeptColumn]:
     """The columns that the state does not know, if a ghost may have added them."""
     table = model._meta.db_table
-    known = {str(f.column).casefold() for f in model._meta.local_concrete_fields}
+    known = {_column(f) for f in model._meta.local_concrete_fields}
     for old, new in _altered(alter_fields, alter_field):
         # Django 3.2 gives the model as it will be, to rename a column of many-to-many.
         if old.column and new.column:
-            known.discard(new.column.casefold())
-            known.add(old.column.casefold())
+            known.discard(_column(new))
+            known.add(_column(old))
     with connection.cursor() as cursor:
         cursor.execute(f"PRAGMA table_xinfo({connection.ops.quote_name(table)})")
         hidden = {row[1].casefold(): row[6] for row in cursor.fetchall()}
     unknown = hidden.keys() - known
-    # One that was made up for want of a primary key is in the state only.
-    made_up = {
-        str(f.column).casefold()
-        for f in model._meta.local_concrete_fields
-        if f.auto_created
-    }
-    lacking = known - hidden.keys() - made_up
+    # One that was made up for want of a primary key is in the state only, and the one
+    # that is made now may be in it.
+    may_lack = {_column(f) for f in model._meta.local_concrete_fields if f.auto_created}
+    may_lack.update([_column(create_field)] if create_field else [])
+    lacking = known - hidden.keys() - may_lack
     if not (unknown or lacking) or not (others := _not_in_state(connection)):
         return []
     if lacking and history.of(connection) is None:
@@ -153,6 +151,11 @@ def _columns_to_keep(
             "removed or renamed it; this migration was not applied. Reverse one of "
             f"these first: {', '.join(map('.'.join, others))}."
         )
+    if getattr(create_field, "primary_key", False) and not any(
+        app_label == model._meta.app_label for app_label, _ in others
+    ):
+        # Django itself made one up, while the table was without a primary key.
+        unknown = unknown - {_column(create_field)}
     return [
         (KeptGeneratedColumn if hidden[found.name.casefold()] else KeptColumn)(
             number, found.name, found.sql
@@ -172,16 +175,15 @@ def _constraints_to_keep(
     alter_field: Any = None,
 ) -> list[KeptConstraint]:
     """Those on kept columns, and those that a ghost made of other columns."""
-    kept = {str(column.column).casefold() for column in columns}
+    kept = set(map(_column, columns))
     altered = _altered(alter_fields, alter_field)
-    gone = [old.column for old, new in altered if old.column != new.column]
-    gone += [delete_field.column] if delete_field else []
+    gone = [_column(old) for old, new in altered if old.column != new.column]
+    gone += [_column(delete_field)] if delete_field else []
     # Of no column that goes.
     possible = [
         found
         for found in _definitions(connection, model._meta.db_table)
-        if found.kind in ("unique", "check", "foreign")
-        and found.names.isdisjoint(str(column).casefold() for column in gone)
+        if found.kind in ("unique", "check", "foreign") and found.names.isdisjoint(gone)
     ]
     known = {constraint.name for constraint in model._meta.constraints}
     needed = [found for found in possible if not found.names.isdisjoint(kept)]
@@ -239,6 +241,11 @@ def _refuse_same_column(
                 f"names it, and 'manage.py migrate {label} NAME' goes back to the one "
                 "before it."
             )
+
+
+def _column(field: Any) -> str:
+    """As it is compared: to SQLite, case does not matter."""
+    return strip_quotes(str(field.column)).casefold()
 
 
 def _altered(alter_fields: Any, alter_field: Any) -> list[Any]:
