@@ -137,10 +137,10 @@ def _columns_to_keep(
         cursor.execute(f"PRAGMA table_xinfo({connection.ops.quote_name(table)})")
         hidden = {row[1].casefold(): row[6] for row in cursor.fetchall()}
     unknown = hidden.keys() - known
-    # One that was made up for want of a primary key is in the state only, and the one
-    # that is made now may be in it.
+    # One that was made up for want of a primary key is in the state only, as may be the
+    # one that is made now; and nothing is copied from the one that goes.
     may_lack = {_column(f) for f in model._meta.local_concrete_fields if f.auto_created}
-    may_lack.update([_column(create_field)] if create_field else [])
+    may_lack.update(_column(field) for field in (create_field, delete_field) if field)
     lacking = known - hidden.keys() - may_lack
     if not (unknown or lacking) or not (others := _not_in_state(connection)):
         return []
@@ -151,10 +151,8 @@ def _columns_to_keep(
             "removed or renamed it; this migration was not applied. Reverse one of "
             f"these first: {', '.join(map('.'.join, others))}."
         )
-    if getattr(create_field, "primary_key", False) and not any(
-        app_label == model._meta.app_label for app_label, _ in others
-    ):
-        # Django itself made one up, while the table was without a primary key.
+    if create_field and not _may_have_made(others, model, create_field):
+        # It is there for another reason, as a primary key that Django made up.
         unknown = unknown - {_column(create_field)}
     return [
         (KeptGeneratedColumn if hidden[found.name.casefold()] else KeptColumn)(
@@ -163,6 +161,18 @@ def _columns_to_keep(
         for number, found in enumerate(_definitions(connection, table))
         if found.kind == "column" and found.name.casefold() in unknown
     ]
+
+
+def _may_have_made(
+    others: dict[Key, MigrationCode | None], model: type[models.Model], field: Any
+) -> bool:
+    """Those of other apps only by a name that their code has, and few have not: id."""
+    if any(app_label == model._meta.app_label for app_label, _ in others):
+        return True
+    name = re.sub("_id$", "", _column(field))
+    return not field.primary_key and any(
+        name in code.source_code.casefold() for code in others.values() if code
+    )
 
 
 def _constraints_to_keep(
