@@ -276,8 +276,8 @@ class Machine(RuleBasedStateMachine):
         except CommandError as error:
             return error
         self.count(output)
-        # It was edited, and a squash hides it: said, and left alone.
-        self.is_broken = "stands for it now" in output
+        # Another branch's migrations have names that were squashed: left alone.
+        self.is_broken = "by the names that it replaces" in output
         return None
 
     def superseded(self) -> set[Key]:
@@ -322,7 +322,7 @@ class Machine(RuleBasedStateMachine):
             "depends on",
             "was applied after",
             "makes another schema",
-            "stands for it now",
+            "by the names that it replaces",
         ):
             COUNTS[reason] += reason in output
 

@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.migrations.loader import MigrationLoader
-from django.db.migrations.state import ProjectState
+from django.db.migrations import Migration
+from django.db.migrations.operations.base import Operation
 
-from . import likeness
+from . import importer, likeness, store
+from .exceptions import NotTrusted, Unreachable
 from .ghosts import Ghosts
 from .models import Key
 from .points import Point
@@ -39,62 +40,78 @@ def not_of_this_checkout(
             chosen.reasons[key] = "ghost"
         elif answer.recorded and answer.file is File.EDITED:
             _choose_edited(connection, ghosts, key, chosen)
+    for squash, note in _squashes_of_something_else(connection, ghosts):
+        if app_label in (None, squash[0]):
+            chosen.notes.append(note)
     return chosen
 
 
 def _choose_edited(
     connection: BaseDatabaseWrapper, ghosts: Ghosts, key: Key, chosen: Chosen
 ) -> None:
-    name = "{}.{}".format(*key)
+    files, name = ghosts.files, "{}.{}".format(*key)
     if key in ghosts.unreachable:
         # Then it is named, and nothing is done.
         chosen.reasons[key] = "its file is not what was applied"
-        return
-    squash = _squash_in_force(ghosts.files, key)
-    is_known = squash is not None or key in ghosts.files.graph.nodes
-    if ghosts.statuses[key].faked or not is_known:
-        return
-    is_same = None
-    before = _state_before(ghosts.files, key, squash)
-    if key in ghosts.loaded and before is not None:
-        is_same = likeness.make_the_same_schema(
-            ghosts.loaded[key], ghosts.files.disk_migrations[key], before, connection
-        )
-    if is_same is None:
-        chosen.notes.append(
-            f"{name} was edited after it was applied, and whether its file makes "
-            "the same schema cannot be told: it is left alone. 'manage.py rewind "
-            "APP NAME' with the one before it reverses it."
-        )
-    elif not is_same and squash is not None:
-        chosen.notes.append(
-            f"{name} makes another schema in its file than was applied. It is left "
-            f"alone, since {squash[0]}.{squash[1]} stands for it now. Check out the "
-            "code that has it as it was applied, and reverse it there."
-        )
-    elif not is_same:
-        chosen.reasons[key] = "its file makes another schema than was applied"
+    elif key in files.graph.nodes and not ghosts.statuses[key].faked:
+        is_same = None
+        if key in ghosts.loaded:
+            before = files.project_state(key, at_end=False)
+            is_same = likeness.make_the_same_schema(
+                ghosts.loaded[key], files.disk_migrations[key], before, connection
+            )
+        if is_same is None:
+            chosen.notes.append(
+                f"{name} was edited after it was applied, and whether its file makes "
+                "the same schema cannot be told: it is left alone. 'manage.py rewind "
+                "APP NAME' with the one before it reverses it."
+            )
+        elif not is_same:
+            chosen.reasons[key] = "its file makes another schema than was applied"
 
 
-def _squash_in_force(files: MigrationLoader, key: Key) -> Key | None:
-    """The one that has the place of the migration in the graph."""
+def _squashes_of_something_else(
+    connection: BaseDatabaseWrapper, ghosts: Ghosts
+) -> Iterator[tuple[Key, str]]:
+    """A squash goes by names, and another branch may have applied others by these."""
+    files = ghosts.files
     for squash, migration in files.replacements.items():
-        if key in migration.replaces and squash in files.graph.nodes:
-            return squash
-    return None
+        applied = _applied_in_its_place(connection, ghosts, migration)
+        if squash not in files.graph.nodes or applied is None:
+            continue
+        before = files.project_state(squash, at_end=False)
+        is_same = likeness.make_the_same_schema(applied, migration, before, connection)
+        if is_same is False:
+            yield (
+                squash,
+                "{}.{} makes another schema than what was applied by the names that "
+                "it replaces. It is left alone. Check out the code that was applied, "
+                "and reverse it there.".format(*squash),
+            )
 
 
-def _state_before(
-    files: MigrationLoader, key: Key, squash: Key | None
-) -> ProjectState | None:
-    state = files.project_state(squash or key, at_end=False)
-    if squash is not None:
-        originals = list(map(tuple, files.replacements[squash].replaces))
-        for original in originals[: originals.index(key)]:
-            if original not in files.disk_migrations:
-                return None
-            files.disk_migrations[original].mutate_state(state, preserve=False)
-    return state
+def _applied_in_its_place(
+    connection: BaseDatabaseWrapper, ghosts: Ghosts, squash: Migration
+) -> Migration | None:
+    """All of that as one; None if the files say the same, or nobody can tell."""
+    keys = [(app_label, name) for app_label, name in squash.replaces]
+    answers = [ghosts.statuses.get(key) for key in keys]
+    if all(answer is None or answer.file is File.PRESENT for answer in answers) or any(
+        answer is None or not answer.recorded or answer.faked for answer in answers
+    ):
+        return None
+    codes = store.fetch(connection, keys)
+    operations: list[Operation] = []
+    for key in keys:
+        if key not in codes or codes[key].ran_as != key[1]:
+            # Or it was the squash itself.
+            return None
+        try:
+            operations += importer.load(codes[key]).operations
+        except (NotTrusted, Unreachable):
+            return None
+    as_one = type("Migration", (Migration,), {"operations": operations})
+    return as_one(squash.name, squash.app_label)
 
 
 def after(
