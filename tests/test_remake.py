@@ -97,10 +97,14 @@ def test_a_column_that_no_ghost_added_is_dropped_as_by_django(
     assert history.columns("users_thing") == ["id", "name"]
 
 
-def test_the_same_column_from_two_branches_is_refused(ghost: History) -> None:
+@pytest.mark.parametrize("column", ["prefs", "Prefs"])
+def test_the_same_column_from_two_branches_is_refused(
+    ghost: History, column: str
+) -> None:
     ghost.write(
         "users.0002_other",
-        'migrations.AddField("thing", "prefs", models.TextField(default="")),',
+        'migrations.AddField("thing", "prefs", models.TextField('
+        f'default="", db_column="{column}", unique=True)),',
         [("users", "0001")],
     )
     before = rows(ghost)

@@ -239,9 +239,10 @@ def _refuse_same_column(
 ) -> None:
     """Two branches may add the same column; Django would drop the ghost's."""
     altered = _altered(alter_fields, alter_field)
-    new = [field for field in [create_field, *(f for _, f in altered)] if field]
+    fields = [field for field in [create_field, *(f for _, f in altered)] if field]
+    new = set(map(_column, fields))
     for column in columns:
-        if column.column in [field.column for field in new]:
+        if _column(column) in new:
             label = model._meta.app_label
             raise RewindError(
                 f"The table {model._meta.db_table} already has the column "
