@@ -246,3 +246,14 @@ def test_djangos_migrate_knows_one_app_more_for_a_while() -> None:
     assert vars(migrate)["apps"] is apps
     with hooks.knowing_app("auth"):
         assert get_app_config("auth") is apps.get_app_config("auth")
+
+
+@pure
+def test_create_test_db_is_still_django_s() -> None:
+    """A frame of ours would be what its warnings name."""
+    creation: Any = connections["default"].creation
+    assert (
+        creation.create_test_db.__func__.__module__ == BaseDatabaseCreation.__module__
+    )
+    assert BaseDatabaseCreation.create_test_db is creation.create_test_db.__func__
+    del creation._create_test_db

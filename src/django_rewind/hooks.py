@@ -18,7 +18,7 @@ from django.db.models.signals import post_migrate
 
 from . import notice
 from .backfill import catch_up_after_migrate
-from .keepdb import replacing_outdated_clones, rewinding_what_was_kept
+from .keepdb import RewindingWhatWasKept, replacing_outdated_clones
 from .loader import SeesGhosts
 from .locks import planned_under_lock
 from .recorder import (
@@ -48,7 +48,7 @@ def install() -> None:
     _rebind(MigrationExecutor, "migration_plan", planned_under_lock)
     _rebind(BaseCommand, "check_migrations", notice.beside_unapplied)
     _rebind(DatabaseSchemaEditor, "_remake_table", keeping_what_ghosts_added)
-    _rebind(BaseDatabaseCreation, "create_test_db", rewinding_what_was_kept)
+    _rebind(BaseDatabaseCreation, "create_test_db", RewindingWhatWasKept)
     _rebind(BaseDatabaseCreation, "clone_test_db", replacing_outdated_clones)
     post_migrate.connect(catch_up_after_migrate, dispatch_uid="django_rewind")
 

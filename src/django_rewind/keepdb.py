@@ -6,7 +6,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, update_wrapper, wraps
 from io import StringIO
 from typing import Any
 
@@ -27,32 +27,38 @@ from .terminal import first_of, printable
 NAMED = 10
 
 
-def rewinding_what_was_kept(create_test_db: Callable[..., str]) -> Callable[..., str]:
-    """Extends create_test_db() of BaseDatabaseCreation.
+class RewindingWhatWasKept:
+    """Stands for create_test_db() of BaseDatabaseCreation, as a descriptor.
 
-    The rewind comes between its two steps: to find the database, and to migrate it.
+    So it has no frame of its own, and a warning still names the caller. The rewind
+    comes between the two steps: to find the database, and to migrate it.
     """
 
-    @wraps(create_test_db)
-    def create(self: Any, *args: Any, **kwargs: Any) -> str:
-        options = _bind(create_test_db, self, *args, **kwargs).arguments
-        if not _is_kept(self, options):
-            return create_test_db(self, *args, **kwargs)
-        find = self._create_test_db
+    def __init__(self, create_test_db: Callable[..., str]) -> None:
+        self._create_test_db: Any = create_test_db
+        update_wrapper(self, create_test_db)  # type: ignore[arg-type]
 
-        def find_and_rewind(*args: Any, **kwargs: Any) -> Any:
-            found = find(*args, **kwargs)
-            with _connected_to(self.connection, self._get_test_db_name()):
-                _rewind(self, options["verbosity"])
-            return found
+    def __get__(self, creation: Any, owner: type | None = None) -> Any:
+        if creation is not None:
+            # Of the instance, if somebody put it there.
+            find = vars(creation).get("_create_test_db")
+            if getattr(find, "func", None) is not _find_and_rewind:
+                creation._create_test_db = partial(_find_and_rewind, creation, find)
+        return self._create_test_db.__get__(creation, owner)
 
-        self._create_test_db = find_and_rewind
-        try:
-            return create_test_db(self, *args, **kwargs)
-        finally:
-            del self._create_test_db
 
-    return create
+def _find_and_rewind(
+    creation: Any, find: Any, verbosity: int, autoclobber: bool, keepdb: bool = False
+) -> Any:
+    if find is None:
+        del creation._create_test_db
+    else:
+        creation._create_test_db = find
+    found = creation._create_test_db(verbosity, autoclobber, keepdb)
+    if _is_kept(creation, keepdb=keepdb):
+        with _connected_to(creation.connection, creation._get_test_db_name()):
+            _rewind(creation, verbosity)
+    return found
 
 
 def replacing_outdated_clones(clone_test_db: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,26 +70,21 @@ def replacing_outdated_clones(clone_test_db: Callable[..., Any]) -> Callable[...
 
     @wraps(clone_test_db)
     def clone(self: Any, *args: Any, **kwargs: Any) -> Any:
-        given = _bind(clone_test_db, self, *args, **kwargs)
-        if _is_kept(self, given.arguments):
+        given = inspect.signature(clone_test_db).bind(self, *args, **kwargs)
+        given.apply_defaults()
+        if _is_kept(self, keepdb=given.arguments["keepdb"]):
             given.arguments["keepdb"] = not _has_more(self, given.arguments["suffix"])
         return clone_test_db(*given.args, **given.kwargs)
 
     return clone
 
 
-def _bind(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    given = inspect.signature(function).bind(*args, **kwargs)
-    given.apply_defaults()
-    return given
-
-
-def _is_kept(creation: Any, options: dict[str, Any]) -> bool:
+def _is_kept(creation: Any, *, keepdb: bool) -> bool:
     test_settings = creation.connection.settings_dict["TEST"]
     is_in_memory = getattr(creation, "is_in_memory_db", lambda name: False)
     return (
         conf.is_enabled()
-        and options["keepdb"]
+        and keepdb
         # Where nothing is migrated, files say nothing about the database.
         and test_settings["MIGRATE"] is not False
         and not is_in_memory(creation._get_test_db_name())
