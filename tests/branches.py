@@ -132,7 +132,6 @@ def state_of(files: Files) -> ProjectState:
     state = ProjectState()
     for (label, _), file in in_order(files).items():
         add_to(state, label, file.operations)
-    check(state)
     return state
 
 
@@ -146,6 +145,8 @@ def add_to(state: ProjectState, label: str, operations: Collection[str]) -> None
             operation.state_forwards(label, state)
         except (FieldDoesNotExist, LookupError) as error:
             raise Impossible(f"{text}: {error}") from error
+        # What comes later in the same migration may hide it.
+        check(state)
 
 
 def is_taken_without_a_word(state: ProjectState, label: str, operation: Any) -> bool:
