@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+# Tests write one file several times in a second, and Python tells its bytecode by the
+# second and the size.
+sys.dont_write_bytecode = True
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 import django
 

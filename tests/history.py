@@ -153,6 +153,24 @@ class History:
         self.forget_modules()
         return path
 
+    def make_not_atomic(self, migration: str) -> None:
+        path = self.path(migration)
+        text = path.read_text()
+        text = text.replace("    operations", "    atomic = False\n    operations")
+        path.write_text(text)
+
+    def make_ghost(
+        self,
+        migration: str,
+        operations: str | None = None,
+        dependencies: Iterable[tuple[str, ...]] = (),
+        text: str | None = None,
+    ) -> None:
+        """Write one file, apply it with all that is not applied, and lose it."""
+        self.write(migration, operations, dependencies, text)
+        self.migrate()
+        self.lose(migration)
+
     def path(self, migration: str) -> Path:
         label, name = migration.split(".")
         return self.folder / label / "migrations" / f"{name}.py"

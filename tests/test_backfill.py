@@ -245,3 +245,13 @@ def test_only_what_can_be_read_is_a_candidate(
     ]
     installed_late.lose("users.0001")
     assert backfill.candidates(backfill.lacking_code(contents)) == [("users", "0002_b")]
+
+
+def test_what_was_faked_while_it_was_excluded_is_remembered(history: History) -> None:
+    history.have("users: 0001 > 0002_a")
+    history.install(DJANGO_REWIND_EXCLUDE_APPS=["users"])
+    history.migrate("users", "0001")
+    history.migrate("users", fake=True)
+    history.install()
+    history.migrate()
+    assert store.contents(connection).faked == {("users", "0002_a")}

@@ -7,9 +7,11 @@ import py_compile
 import sys
 import zipfile
 from pathlib import Path
+from unittest import mock
 
 import django
 import pytest
+from django.apps import apps
 from django.test import override_settings
 
 from django_rewind import capture, signing, source
@@ -209,3 +211,47 @@ def test_an_app_that_is_not_installed_is_a_gap() -> None:
     assert code.gap == "app 'nowhere' has no migrations module"
     assert (code.module_name, code.distribution) == ("", "")
     signing.verify(code)
+
+
+READS = """\
+from django.conf import settings
+from django.conf import settings as conf
+from django.db import migrations
+{line}
+
+
+class Migration(migrations.Migration):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("settings.MY_WORD", ["MY_WORD"]),
+        ("conf.MY_WORD, settings.MY_OTHER", ["MY_OTHER", "MY_WORD"]),
+        ("getattr(settings, 'MY_WORD')", ["MY_WORD"]),
+        ("def f(): return settings.MY_WORD", ["MY_WORD"]),
+        ("getattr(settings, 'MY_WORD', None)", []),
+        ("hasattr(settings, 'MY_WORD') and settings.MY_WORD", []),
+        ("# settings.MY_WORD", []),
+        ("settings.AUTH_USER_MODEL, settings.DATABASES, settings.SECRET_KEY", []),
+        ("settings.SITE_ID, settings.ROOT_URLCONF", []),
+        ("settings.MY_SWAPPABLE_MODEL", []),
+        ("settings.MY_MISSING", []),
+    ],
+)
+def test_a_setting_of_the_project_that_is_read_is_a_gap(
+    history: History, line: str, names: list[str]
+) -> None:
+    history.have("users: 0001")
+    history.write("users.0001", text=READS.format(line=line))
+    swappable = mock.Mock(_meta=mock.Mock(swappable="MY_SWAPPABLE_MODEL"))
+    own = {"MY_WORD": "word", "MY_OTHER": 1, "MY_SWAPPABLE_MODEL": "users.Thing"}
+    models = mock.patch.object(apps, "get_models", return_value=[swappable])
+    with override_settings(SITE_ID=1, **own), models:
+        code = capture_it("users", "0001")
+    assert code.lacking == [
+        f"the setting {name} is the project's own" for name in names
+    ]
+    assert code.needed == {}

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.test import override_settings
 
 from django_rewind import closure
 from django_rewind.closure import Closure, Tracer, cutting, trace, tracer
@@ -191,6 +192,16 @@ def make_token():
         (
             "from django.utils.module_loading import import_string\n"
             "x = import_string('shop.models.make_token')"
+        ),
+        (
+            "from django.utils.module_loading import import_string as load\n"
+            "PATH = 'shop.models.make_token'\nx = load(dotted_path=PATH)"
+        ),
+        "from importlib import import_module as m\nx = m('shop.models').make_token",
+        "import importlib as i\nx = i.import_module('shop.models').make_token",
+        (
+            "import importlib\nload = importlib.import_module\n"
+            "x = load('shop.models').make_token"
         ),
     ],
 )
@@ -493,6 +504,207 @@ def test_what_binds_or_changes_a_name_is_kept(
     ast.parse(kept)
 
 
+# What is done when a module is imported
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # Each is kept whole for f, but for what is named `unused`.
+        "x = []\ndef fill(): x.append(1)\nfill()\nf = x\n",
+        "f = []\ndef fill(y): y.append(1)\nfill(f)\n",
+        "f = []\ndef fill(*, into): into += [1]\nfill(into=f)\n",
+        "f = []\ndef fill(y):\n    z = y\n    z[0] = 1\nfill(f)\n",
+        "f = []\ndef fill(y):\n    for z in (y,): z.append(1)\nfill(f)\n",
+        "f = []\ndef a(y): b(y)\ndef b(y): y.append(1)\na(f)\n",
+        "f = 1\ndef set_it():\n    global f\n    f = 2\nset_it()\n",
+        "f = []\ndef fill():\n    def g(): f.append(1)\n    g()\nfill()\n",
+        "f = []\nfill = lambda y: f.append(y)\nfill(1)\n",
+        "f = []\ndef fill(y): f.append(y)\nz = fill(1)\n",
+        "f = []\ndef fill(y): f.append(y)\n[fill(z) for z in (1, 2)]\n",
+        "f = []\ndef fill(y): f.append(y)\nz = list(map(fill, (1, 2)))\n",
+        "f = []\ndef call(y): y()\ndef fill(): f.append(1)\ncall(fill)\n",
+        "f = []\nif a:\n    f.append(1)\n",
+        "f = []\nfor y in (f,):\n    y.append(1)\n",
+        "f = []\ny = f\ny.append(1)\n",
+        "f = {}\ny = f.setdefault(1, [])\ny += [1]\n",
+        "f = []\n_ = f.append(1)\n",
+        "import random\nf = [1, 2]\nrandom.shuffle(f)\n",
+        "f = []\nclass A:\n    f.append(1)\n",
+        "f = []\nclass A:\n    y = f\n    y.append(1)\n",
+        # Decorators
+        "f = {}\ndef put(g):\n    f[1] = g\n    return g\n@put\ndef g(): pass\n",
+        "f = {}\ndef put(g):\n    f[1] = g\n    return g\n@put\nclass A: pass\n",
+        (
+            "f = {}\ndef put(n):\n    def deco(g):\n        f[n] = g\n"
+            "        return g\n    return deco\n@put(1)\ndef g(): pass\n"
+        ),
+        (
+            "f = []\ndef make(y):\n    return lambda g: y.append(g)\nput = make(f)\n"
+            "@put\ndef g(): pass\n"
+        ),
+        (
+            "class Names:\n    def add(self, g): self.all = g\nf = Names()\n"
+            "@f.add\ndef g(): pass\n"
+        ),
+        (
+            "f = []\nclass Put:\n    def __call__(self, g): f.append(g)\n"
+            "put = Put()\n@put\ndef g(): pass\n"
+        ),
+        (
+            "from functools import singledispatch\n@singledispatch\n"
+            "def f(x): pass\n@f.register(int)\ndef _(x): pass\n"
+        ),
+        (
+            "from functools import singledispatch\n@singledispatch\n"
+            "def f(x): pass\ndef g(x): pass\nf.register(int, g)\n"
+        ),
+        # Classes
+        "class f: pass\nsetattr(f, 'x', 1)\n",
+        "class f: pass\nf.x = 1\n",
+        "class f:\n    def __init_subclass__(cls): f.x = 1\nclass g(f): pass\n",
+        (
+            "class f:\n    all = []\n    def __init_subclass__(cls):\n"
+            "        cls.all.append(cls)\nclass g(f): pass\nclass h(g): pass\n"
+        ),
+        (
+            "class Meta(type):\n    def __init__(cls, *a): cls.all.append(1)\n"
+            "class f(metaclass=Meta): all = []\nclass g(f): pass\n"
+        ),
+        (
+            "class Meta(type):\n    def __new__(mcs, *a): f.append(1)\n"
+            "class Base(metaclass=Meta): pass\nf = []\nclass g(Base): pass\n"
+        ),
+        "f = []\nclass A:\n    def __init__(self): f.append(1)\na = A()\n",
+        (
+            "f = []\nclass A:\n    def __init__(self): self.fill()\n"
+            "    def fill(self): f.append(1)\nclass B(A): pass\na = B()\n"
+        ),
+        ("class A:\n    def put(self, x): self.x = x\nf = A()\ny = f.put(1)\n"),
+        (
+            "from contextlib import contextmanager\nf = []\n@contextmanager\n"
+            "def g():\n    f.append(1)\n    yield\nwith g():\n    pass\n"
+        ),
+        "f = 1\nglobals()['f'] = 2\n",
+    ],
+)
+def test_what_is_done_on_import_is_kept(shop: Packages, text: str) -> None:
+    unrelated = (
+        "unused = []\nunused.append(1)\n\n\ndef unused_too(): unused.append(1)\n"
+    )
+    found = shop.trace("from shop.a import f\n", a=text + unrelated + "unused_too()\n")
+    kept = found.texts["shop.a"]
+    assert ast.dump(ast.parse(kept)) == ast.dump(ast.parse(text))
+    assert found.gaps == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # What changes nothing that f is made of.
+        "from functools import wraps, lru_cache\n@lru_cache\ndef g(): return f\n",
+        "from a import task\n@task\ndef g(): return f()\n",
+        "from a import task\n@task(f)\ndef g(): pass\n",
+        "from django.contrib import admin\n@admin.register(f)\nclass A: pass\n",
+        "from django.contrib import admin\nadmin.site.register(f)\n",
+        "from django.db.models.signals import post_save as s\ns.connect(f)\n",
+        "def g(): f.append(1)\n",
+        "def put(g):\n    def h(): f.append(1)\n    return h\n@put\ndef g(): pass\n",
+        "def g(f): f.append(1)\ng([])\n",
+        "class A:\n    def g(self): f.x = 1\n",
+        "class A:\n    f = []\n    f.append(1)\n",
+        "print(f)\n",
+        "x = sorted(f)\n",
+        "x = f.copy()\n",
+        "x = [y for y in f]\nx.append(1)\n",
+        "import logging\nlogging.getLogger().info(f)\n",
+        "class g(f): pass\n",
+        "if __name__ == '__main__':\n    f.append(1)\n",
+    ],
+)
+def test_what_leaves_it_as_it_is_does_not_stay(shop: Packages, text: str) -> None:
+    for f in ["f = []\n", "class f:\n    def __init_subclass__(cls): cls.x = 1\n"]:
+        found = shop.trace("from shop.a import f\n", a=f + text)
+        assert found == Closure({"shop.a": f}, [])
+
+
+def test_what_changes_any_name_is_kept(shop: Packages) -> None:
+    text = "f = 1\nfor name in 'fg':\n    globals()[name] = 2\n"
+    found = shop.trace("from shop.a import f\n", a=text + "g = 1\n")
+    assert found.texts == {"shop.a": text}
+    assert found.gaps == ["shop.a looks up its own names when it runs"]
+
+
+@pytest.mark.parametrize(
+    ("text", "lacks"),
+    [
+        ("def f(): return globals()['x']\n", False),
+        ("def f(name): return globals()[name]\n", True),
+        ("f = {**vars()}\n", True),
+        ("def f(): return vars(), locals()\n", False),
+        ("class f: x = locals()\n", False),
+        ("import sys\ndef f(): return sys.modules[__name__]\n", True),
+        ("import sys\nf = sys.modules.get(__name__)\n", True),
+        ("import sys\ndef f(): return sys.modules['os']\n", False),
+    ],
+)
+def test_what_looks_itself_up_cannot_be_followed(
+    shop: Packages, text: str, lacks: bool
+) -> None:
+    found = shop.trace("from shop.a import f\n", a=text + "x = 1\n")
+    gap = "shop.a looks up its own names when it runs"
+    assert found.gaps == [gap] * lacks
+    assert ("x = 1" in found.texts["shop.a"]) == ("'x'" in text)
+
+
+def test_a_migration_is_not_cut_and_may_look_itself_up(shop: Packages) -> None:
+    text = "import shop, sys\nx = globals(), sys.modules[__name__]\n"
+    assert shop.trace(text).gaps == []
+    late = "import shop, sys\ndef f(): return sys.modules[__name__]\n"
+    assert shop.trace(late).gaps == ["it looks up its own names when it runs"]
+
+
+@pytest.mark.parametrize(
+    "connect",
+    [
+        "@receiver(post_save)\ndef handle(**kwargs): x.append(1)\n",
+        "def handle(**kwargs): x.append(1)\npost_save.connect(handle)\n",
+        (
+            "def on_save(g):\n    post_save.connect(g)\n    x.append(g)\n"
+            "    return g\n@on_save\ndef handle(**kwargs): pass\n"
+        ),
+    ],
+)
+def test_what_connects_to_a_signal_is_never_stored(
+    shop: Packages, connect: str
+) -> None:
+    head = "from django.db.models.signals import post_save\n"
+    head += "from django.dispatch import receiver\n"
+    text = head + "x = []\ndef f(): return x\n" + connect
+    for name in ["f", "handle"]:
+        found = shop.trace(f"from shop.a import {name}\n", a=text)
+        kept = found.texts.get("shop.a", "")
+        assert "connect(" not in kept or "def on_save" in kept
+        assert "@" not in kept
+        gap = "shop.a.handle connects to a signal when it is imported"
+        expects_gap = "@" in connect and (name == "handle" or "on_save" in connect)
+        assert found.gaps == [gap] * expects_gap
+
+
+def test_a_signal_of_its_own_is_an_object_like_others(shop: Packages) -> None:
+    text = "from django.dispatch import Signal\n\nf = Signal()\nf.connect(print)\n"
+    found = shop.trace("from shop.a import f\n", a=text)
+    assert found == Closure({"shop.a": text}, [])
+
+
+def test_a_model_that_is_changed_or_that_changes_is_a_gap() -> None:
+    text = "x = []\ndef add(c): x.append(c)\n@add\nclass Order: pass\n"
+    found = Tracer({"shop": text}.get, is_model=lambda module, name: name == "Order")
+    found.take("shop", "x")
+    assert found.texts() == {"shop": "x = []\n"}
+    assert found.lacks == [tracer.Lack("shop", "Order", "a model")]
+
+
 def test_line_endings_make_no_difference(shop: Packages) -> None:
     shop.write({"shop/a.py": "x = 1\r\ndef f():\r\n    return x\r\n"})
     found = shop.trace("from shop.a import f\n")
@@ -643,6 +855,15 @@ def test_the_data_file_of_a_helper_is_taken(shop: Packages) -> None:
     assert list(found.texts) == ["shop.a", OTHER]
 
 
+def test_a_data_file_beside_the_packages_is_no_module(shop: Packages) -> None:
+    shop.write({"words.sql": "word"})
+    migration = "x = Path(__file__).parent.parent.parent / 'words.sql'\n"
+    found = shop.trace(migration)
+    assert found == Closure({"./words.sql": "word"}, [])
+    (shop.folder / "words.sql").write_bytes(b"\xff")
+    assert shop.trace(migration).gaps == ["the data file words.sql is not text"]
+
+
 def test_a_file_outside_the_packages_is_not_taken(shop: Packages) -> None:
     (shop.folder.parent / "secret.sql").write_text("secret")
     migration = "x = open(dirname(__file__) + '/../../../secret.sql')\n"
@@ -650,10 +871,95 @@ def test_a_file_outside_the_packages_is_not_taken(shop: Packages) -> None:
     assert shop.trace(migration) == Closure({}, [])
 
 
-def test_a_data_file_that_is_not_text_is_a_gap(shop: Packages) -> None:
-    (shop.folder / "shop/x.bin").write_bytes(b"\xff\xfe")
+# The latter is UTF-16, and UTF-8 as well, but no database has to store NUL.
+@pytest.mark.parametrize("data", [b"\xff\xfe", "a,b".encode("utf-16-le")])
+def test_a_data_file_that_is_not_text_is_a_gap(shop: Packages, data: bytes) -> None:
+    (shop.folder / "shop/x.bin").write_bytes(data)
     found = shop.trace("x = open(__file__ + '/../../x.bin'), 'x.bin'\n")
     assert found == Closure({}, ["the data file shop/x.bin is not text"])
+
+
+# What is private
+
+
+SETTINGS = {
+    "shop/conf/settings/__init__.py": "",
+    "shop/conf/settings/base.py": "WORD = 'secret'\n",
+    "shop/conf/settings/live.py": "from .base import *\n",
+    "shop/conf/live.py": "from .common import *\nfrom .keys import WORD\n",
+    "shop/conf/common.py": "from shop.conf.deep import *\n",
+    "shop/conf/deep.py": "WORD = 'secret'\n",
+    "shop/conf/keys.py": "WORD = 'secret'\n",
+    "shop/conf/local_settings.py": "WORD = 'secret'\n",
+    "shop/conf/words.py": "WORD = 'word'\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "secret"),
+    [
+        ("shop.conf.settings.live", "shop.conf.settings.live"),
+        ("shop.conf.settings.live", "shop.conf.settings.base"),
+        ("shop.conf.settings", "shop.conf.settings.base"),
+        ("shop.conf.settings", "shop.conf.local_settings"),
+        ("shop.conf.live", "shop.conf.live"),
+        ("shop.conf.live", "shop.conf.common"),
+        ("shop.conf.live", "shop.conf.deep"),
+        ("shop.conf.live", "shop.conf.keys"),
+        ("shop.conf.live", "shop.conf.local_settings"),
+    ],
+)
+def test_settings_are_never_stored(
+    shop: Packages, monkeypatch: pytest.MonkeyPatch, settings: str, secret: str
+) -> None:
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", settings)
+    shop.write({"shop/conf/__init__.py": "", **SETTINGS})
+    above, _, name = secret.rpartition(".")
+    for line in [
+        f"from {secret} import WORD",
+        f"from {secret} import *",
+        f"import {secret}\nx = {secret}.WORD",
+        f"from {above} import {name}\nx = {name}.WORD",
+        f"x = Path(__file__).parent.parent.parent / '{secret.replace('.', '/')}.py'",
+    ]:
+        found = shop.trace(line + "\n")
+        assert "secret" not in str(found.texts)
+        # Of a package that is one, what is taken from it is not told apart.
+        modules = {gap.partition(" is a settings module")[0] for gap in found.gaps}
+        assert modules
+        assert modules <= {secret, above}
+    found = shop.trace("from shop.conf.words import WORD\n")
+    assert found == Closure({"shop.conf.words": "WORD = 'word'\n"}, [])
+
+
+def test_the_settings_are_known_by_their_name_in_django(shop: Packages) -> None:
+    shop.write({"shop/live.py": "WORD = 'secret'\n"})
+    with override_settings(SETTINGS_MODULE="shop.live"):
+        found = shop.trace("from shop.live import WORD\n")
+    assert found == Closure({}, ["shop.live is a settings module"])
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        (".env", "Path(__file__).parent.parent.parent / '.env'"),
+        ("shop/.env.json", "Path(__file__).parent.parent / '.env.json'"),
+        ("shop/.keys/key.txt", "Path(__file__).parent.parent / '.keys' / 'key.txt'"),
+        (
+            "shop/.keys/key.txt",
+            "list((Path(__file__).parent.parent / '.keys').glob('*'))",
+        ),
+    ],
+)
+def test_a_hidden_file_is_never_stored(shop: Packages, path: str, code: str) -> None:
+    shop.write({path: "secret"})
+    assert shop.trace(code + "\n") == Closure({}, [f"the data file {path} is hidden"])
+
+
+def test_a_hidden_file_that_nobody_names_is_no_gap(shop: Packages) -> None:
+    shop.write({"shop/sql/.gitkeep": "", "shop/sql/a.sql": "a"})
+    found = shop.trace("list((Path(__file__).parent.parent / 'sql').iterdir())\n")
+    assert found == Closure({"shop/sql/a.sql": "a"}, [])
 
 
 # Gaps
@@ -722,10 +1028,30 @@ def test_a_block_that_also_makes_a_model_is_not_taken() -> None:
             ["it imports a module whose name is not a constant"],
         ),
         (
+            "from importlib import import_module as load\nload(name)\n",
+            ["it imports a module whose name is not a constant"],
+        ),
+        (
+            (
+                "from django.utils.module_loading import import_string\n"
+                "import_string('.'.join(parts))\n"
+            ),
+            ["it imports a module whose name is not a constant"],
+        ),
+        ("from json import load\nimport shop.a, importlib\nload(name)\n", []),
+        (
+            (
+                "from django.utils.module_loading import import_string\n"
+                "import_string('shop.a.nothing')\n"
+            ),
+            ["shop.a.nothing cannot be found"],
+        ),
+        (
             "from shop.dynamic import f\n",
             ["shop.dynamic imports a module whose name is not a constant"],
         ),
         ("import shop.broken\n", ["shop.broken cannot be parsed"]),
+        ("import shop.nul\n", ["shop.nul cannot be parsed"]),
         ("import shop.bytecode\n", ["shop.bytecode has no source"]),
         ("from shop import bytecode\n", ["shop.bytecode has no source"]),
     ],
@@ -734,6 +1060,7 @@ def test_what_cannot_be_stored_is_named(
     shop: Packages, migration: str, gaps: list[str]
 ) -> None:
     shop.write({"shop/broken.py": "print 'old'\n", "shop/bytecode.pyc": ""})
+    shop.write({"shop/nul.py": "x = '\0'\n"})
     dynamic = "from importlib import import_module\ndef f(n): import_module(n)\n"
     assert shop.trace(migration, a="", dynamic=dynamic).gaps == gaps
 

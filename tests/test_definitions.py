@@ -41,6 +41,27 @@ def test_of_a_column_what_comes_after_its_name() -> None:
 
 
 @pytest.mark.parametrize(
+    ("sql", "expression", "is_stored", "rest"),
+    [
+        (
+            'integer GENERATED ALWAYS AS ("id" * 2) VIRTUAL',
+            '"id" * 2',
+            False,
+            "integer",
+        ),
+        ("text as ((lower(a) || ')')) STORED UNIQUE", "(lower(a) || ')')", True, None),
+        ("text AS (a) CHECK (a > 'stored')", "a", False, "text CHECK (a > 'stored')"),
+    ],
+)
+def test_a_generated_column(
+    sql: str, expression: str, is_stored: bool, rest: str | None
+) -> None:
+    made = definitions.take_apart(sql)
+    assert made[:3] == (expression, is_stored, rest or "text UNIQUE")
+    assert made.names & {"id", "a"}
+
+
+@pytest.mark.parametrize(
     ("constraint", "mentioned"),
     [
         ("by_a", {"a", "id"}),

@@ -30,7 +30,8 @@ migrations.CreateModel("Person", [
 def find(migration_name: str | None = "0001", app_label: str = "users") -> Effects:
     runner = MigrationExecutor(connection)
     plan = runner.migration_plan([(app_label, migration_name)])
-    return effects.find(runner, [migration for migration, _ in plan])
+    steps = [migration for migration, _ in plan]
+    return effects.find(connection, steps, effects.follow(runner, steps))
 
 
 def roll_back(migration_name: str | None = "0001", app_label: str = "users") -> None:
@@ -1023,7 +1024,7 @@ def test_a_migration_that_was_faked(history: History) -> None:
     runner = MigrationExecutor(connection)
     plan = [m for m, _ in runner.migration_plan([("users", "0001")])]
     plan[1] = make_faked(plan[1])
-    found = effects.find(runner, plan)
+    found = effects.find(connection, plan, effects.follow(runner, plan))
     assert found.destroys == {
         ("users", "0003_b"): ["drops users_thing.b: 0 values that are not null"],
         ("users", "0002_prefs"): [],

@@ -37,9 +37,7 @@ def ghost(history: History) -> History:
     history.have("users: 0001 > 0002_age")
     history.migrate()
     history.lose("users.0002_age")
-    history.write("users.0002_prefs", None, [("users", "0001")])
-    history.migrate()
-    history.lose("users.0002_prefs")
+    history.make_ghost("users.0002_prefs", None, [("users", "0001")])
     history.find("users.0002_age")
     return history
 

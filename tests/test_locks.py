@@ -617,10 +617,7 @@ def test_so_is_a_connection_that_a_migration_closes(
         "migrations.RunPython(lambda apps, editor: editor.connection.close())",
         [("users", "0001")],
     )
-    path = history.path("users.0002_prefs")
-    path.write_text(
-        path.read_text().replace("    operations", "    atomic = False\n    operations")
-    )
+    history.make_not_atomic("users.0002_prefs")
     history.migrate()
     assert history.recorded() == ["users.0001", "users.0002_prefs"]
     assert [record.levelname for record in caplog.records] == (

@@ -19,6 +19,8 @@ from django_rewind.models import MigrationCode
 from tests.history import History
 from tests.project import Project
 
+ADD_PREFS = 'migrations.AddField("thing", "prefs", models.IntegerField(null=True)),'
+
 
 def events(history: History, *args: str) -> list[Event]:
     text = history.run("rewind_history", *args, format="json")
@@ -61,7 +63,6 @@ def test_each_apply_and_reverse_is_told(users: History) -> None:
         "fake reverse users.0001: done",
         "fake apply users.0001: done",
     ]
-    assert told(users, "blog") == []
 
 
 def test_an_event_says_who_when_how_and_with_which_code(users: History) -> None:
@@ -125,6 +126,21 @@ def test_a_squash_that_is_reversed_and_what_it_replaced(history: History) -> Non
         "0001_squashed",
     }
     assert history.recorded() == []
+
+
+def test_of_an_app_that_nobody_knows_nothing_is_told(users: History) -> None:
+    with pytest.raises(CommandError, match="No installed app with label 'usres'"):
+        users.run("rewind_history", "usres")
+    users.install(INSTALLED_APPS=["django_rewind", "users", "django.contrib.sessions"])
+    assert told(users, "sessions") == []
+    # Only the journal knows it.
+    users.migrate("users", "zero")
+    users.sql("DELETE FROM django_migrations_code WHERE app_label = 'users'")
+    users.install(INSTALLED_APPS=["django_rewind"])
+    assert told(users, "users")[-1] == "reverse users.0001: done"
+    # Only the records know it.
+    MigrationExecutor(connection).recorder.migration_qs.create(app="gone", name="0001")
+    assert told(users, "gone") == []
 
 
 def test_a_failure_is_told_with_its_reason(users: History) -> None:
@@ -294,6 +310,198 @@ def test_what_is_stored_nowhere_is_refused(users: History) -> None:
     assert no.value.returncode == 2
 
 
+def plan_of(history: History, **options: Any) -> list[str]:
+    found = json.loads(history.run("rewind", plan=True, format="json", **options))
+    return [f"{step['action']} {step['migration_name']}" for step in found["steps"]]
+
+
+def refusal(history: History, **options: Any) -> str:
+    """Of what leaves the records as they are."""
+    before = history.recorded()
+    with pytest.raises(CommandError) as refused:
+        rewind(history, **options)
+    assert refused.value.returncode == 2
+    assert history.recorded() == before
+    return str(refused.value)
+
+
+@pytest.fixture
+def stays(history: History) -> History:
+    """users.0003_h was applied before, after a ghost; users.0002_other since."""
+    history.have("users: 0001 > 0002_g > 0003_h")
+    history.migrate()
+    history.run("restore_point", "before")
+    history.lose("users.0002_g", "users.0003_h")
+    history.migrate("users", "0002_g")
+    history.write("users.0002_other", dependencies=[("users", "0001")])
+    history.migrate()
+    return history
+
+
+def test_what_is_applied_again_may_depend_on_a_ghost_that_stays(
+    stays: History,
+) -> None:
+    rewind(stays, to="before", migrate=True)
+    assert stays.recorded() == ["users.0001", "users.0002_g", "users.0003_h"]
+    assert set(stays.columns("users_thing")) == {"id", "name", "g", "h"}
+
+
+def test_what_depends_on_a_ghost_that_cannot_be_loaded_is_refused_at_once(
+    stays: History,
+) -> None:
+    stays.sql("DELETE FROM django_migrations_code WHERE migration_name = '0002_g'")
+    stays.sql("UPDATE django_migrations SET id = id - 9000 WHERE name = '0002_g'")
+    text = refusal(stays, to="before", migrate=True)
+    assert "users.0003_h: it depends on users.0002_g, which cannot be loaded." in text
+    rewind(stays, to="before")
+    assert set(stays.recorded()) == {"users.0001", "users.0002_g"}
+
+
+def test_nothing_is_applied_again_that_was_not_applied_then(history: History) -> None:
+    history.have("users: 0001; blog: 0001 > 0002_b(users.0001)")
+    history.migrate()
+    history.run("restore_point", "before")
+    history.migrate("blog", "0001")
+    history.write("users.0002_since", dependencies=[("users", "0001")])
+    history.migrate("users")
+    path = history.write("users.0003_new", dependencies=[("users", "0002_since")])
+    path.write_text(
+        path.read_text().replace(
+            "    operations", "    run_before = [('blog', '0002_b')]\n    operations"
+        )
+    )
+    text = refusal(history, to="before", migrate=True)
+    assert "users.0003_new: others now need it, and it was not applied then." in text
+    assert "since" in history.columns("users_thing")
+
+
+def test_what_does_not_fit_is_refused_at_once(history: History) -> None:
+    history.have("users: 0001 > 0002_x; blog: 0001")
+    history.install(DJANGO_REWIND_EXCLUDE_APPS=["users"])
+    history.migrate("users")
+    history.run("restore_point", "before")
+    history.migrate("users", "0001")
+    history.migrate("blog")
+    path = history.path("users.0001")
+    field = '("x", models.IntegerField(null=True)),'
+    path.write_text(path.read_text().replace('("name"', f'{field}\n("name"'))
+    text = refusal(history, to="before", migrate=True)
+    assert "users.0002_x: it does not fit what the other applied migrations" in text
+
+
+@pytest.mark.only("sqlite")
+def test_what_stays_is_known_in_the_order_of_its_application(history: History) -> None:
+    """By the names of the siblings, the remake would shrink the column again."""
+    alter = 'migrations.AlterField("thing", "name", models.CharField(max_length={})),'
+    history.have("users: 0001")
+    history.make_ghost("users.0009_z", alter.format(20), [("users", "0001")])
+    history.write("users.0002_a", alter.format(60), [("users", "0001")])
+    unique = 'migrations.AddField("thing", "y", models.IntegerField(default=1)),'
+    history.write("users.0003_y", unique, [("users", "0002_a")])
+    history.migrate()
+    history.run("restore_point", "before")
+    history.migrate("users", "0002_a")
+    rewind(history, to="before", migrate=True)
+    ((sql,),) = history.sql("SELECT sql FROM sqlite_master WHERE name = 'users_thing'")
+    assert "varchar(60)" in sql
+    assert "y" in history.columns("users_thing")
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_what_was_faked_then_is_faked_again(history: History, is_lost: bool) -> None:
+    history.have("users: 0001 > 0002_x > 0003_y")
+    history.migrate("users", "0001")
+    history.sql("ALTER TABLE users_thing ADD COLUMN x integer")
+    history.migrate("users", "0002_x", fake=True)
+    history.migrate()
+    history.run("restore_point", "before")
+    run = events(history)[-2].run
+    # Django itself would drop what was not made.
+    history.lose("users.0002_x", "users.0003_y")
+    history.migrate("users", "0001")
+    if not is_lost:
+        history.find("users.0002_x", "users.0003_y")
+    for point in ("before", run):
+        assert plan_of(history, to=point, migrate=True) == [
+            "record 0002_x",
+            "apply 0003_y",
+        ]
+    output = rewind(history, to="before", migrate=True)
+    assert "users.0002_x (was applied then; only its record comes back)" in output
+    assert "Applying users.0002_x... FAKED" in output
+    assert "fake apply users.0002_x: done" in told(history)[-2:]
+    assert history.recorded() == ["users.0001", "users.0002_x", "users.0003_y"]
+    assert set(history.columns("users_thing")) == {"id", "name", "x", "y"}
+    assert "0 of" not in history.run("verify_migrations")
+    # And as before, it is faked back.
+    if not is_lost:
+        history.lose("users.0002_x", "users.0003_y")
+    history.migrate("users", "0001")
+    assert set(history.columns("users_thing")) == {"id", "name", "x"}
+
+
+def test_what_was_faked_since_is_applied_again(users: History) -> None:
+    users.migrate()
+    users.run("restore_point", "full")
+    users.migrate("users", "0001")
+    users.migrate(fake=True)
+    users.migrate("users", "0001", fake=True)
+    users.lose("users.0002_prefs")
+    assert plan_of(users, to="full", migrate=True) == ["apply 0002_prefs"]
+    rewind(users, to="full", migrate=True)
+    assert "prefs" in users.columns("users_thing")
+    rewind(users)
+    assert "prefs" not in users.columns("users_thing")
+
+
+def test_with_fake_only_records_go_and_come_back(users: History) -> None:
+    users.migrate()
+    users.run("restore_point", "full")
+    users.migrate("users", "0001", fake=True)
+    users.lose("users.0002_prefs")
+    users.write("users.0002_other", dependencies=[("users", "0001")])
+    users.migrate()
+    options = {"to": "full", "migrate": True, "fake": True}
+    assert plan_of(users, **options) == ["fake 0002_other", "record 0002_prefs"]
+    rewind(users, **options)
+    assert users.recorded() == ["users.0001", "users.0002_prefs"]
+    assert users.columns("users_thing") == ["id", "name", "prefs", "other"]
+
+
+def squash(history: History) -> None:
+    """Of both migrations, whose files go."""
+    text = history.path("users.0001").read_text()
+    replaces = "    replaces = [('users', '0001'), ('users', '0002_prefs')]\n"
+    field = '("prefs", models.IntegerField(null=True)),'
+    text = text.replace("    dependencies", f"{replaces}    dependencies")
+    text = text.replace('("name"', f'{field}\n("name"')
+    history.write("users.0001_squashed", text=text)
+    history.lose("users.0001", "users.0002_prefs")
+
+
+def test_a_squash_is_applied_again_for_all_that_it_replaced(users: History) -> None:
+    users.migrate()
+    users.run("restore_point", "full")
+    users.migrate("users", "zero")
+    squash(users)
+    output = rewind(users, to="full", migrate=True)
+    assert "users.0001_squashed (was applied then; applied again, from file)" in output
+    assert "stands for users.0001, users.0002_prefs." in output
+    assert set(users.columns("users_thing")) == {"id", "name", "prefs"}
+    assert "Nothing to rewind" in rewind(users, to="full", migrate=True)
+    assert "0 of" not in users.run("verify_migrations")
+
+
+def test_a_squash_is_not_applied_again_for_less(users: History) -> None:
+    users.run("restore_point", "before")
+    users.migrate()
+    squash(users)
+    users.migrate()
+    text = refusal(users, to="before", migrate=True)
+    assert "users.0001_squashed: it would stand for users.0002_prefs too" in text
+    assert "Applied then, and not now: users.0001." in rewind(users, to="before")
+
+
 def test_back_to_a_run(users: History) -> None:
     run = events(users)[-1].run
     users.migrate()
@@ -330,6 +538,103 @@ def test_after_a_rename_the_new_name_is_what_was_applied_then(users: History) ->
     for point in ("full", run):
         assert "Nothing to rewind" in rewind(users, to=point, migrate=True)
         assert users.recorded() == ["users.0001", "users.0002_renamed"]
+
+
+def rename(history: History, old: str, new: str, before: str = "0001") -> None:
+    """Lose a file that adds the field prefs, have another one, and adopt it."""
+    history.lose(f"users.{old}")
+    history.write(f"users.{new}", ADD_PREFS, [("users", before)])
+    assert f"Adopting users.{old} as users.{new}" in rewind(history, migrate=True)
+
+
+@pytest.fixture
+def points(users: History) -> tuple[str, str]:
+    """A restore point and a run, with users.0002_prefs applied, and a value in it."""
+    users.write("users.0002_prefs", ADD_PREFS, [("users", "0001")])
+    users.migrate()
+    users.sql("INSERT INTO users_thing (id, name, prefs) VALUES (1, 'a', 5)")
+    users.run("restore_point", "full")
+    return "full", events(users)[-2].run
+
+
+def prefs(history: History) -> list[Any]:
+    return [value for (value,) in history.sql("SELECT prefs FROM users_thing")]
+
+
+@pytest.mark.parametrize("migrate", [True, False])
+def test_a_name_that_was_given_up_before_is_another_one(
+    users: History, migrate: bool
+) -> None:
+    users.write("users.0002_prefs", ADD_PREFS, [("users", "0001")])
+    users.migrate()
+    rename(users, "0002_prefs", "0002_renamed")
+    users.migrate("users", "0001")
+    users.lose("users.0002_renamed")
+    users.find("users.0002_prefs")
+    users.migrate()
+    users.sql("INSERT INTO users_thing (id, name, prefs) VALUES (1, 'a', 5)")
+    users.run("restore_point", "full")
+    for point in ("full", events(users)[-2].run):
+        assert "Nothing to rewind" in rewind(users, to=point, migrate=migrate)
+    assert prefs(users) == [5]
+
+
+def test_a_name_that_was_given_up_since_may_be_taken_again(
+    users: History, points: tuple[str, str]
+) -> None:
+    rename(users, "0002_prefs", "0002_renamed")
+    users.migrate("users", "0001")
+    users.lose("users.0002_renamed")
+    users.find("users.0002_prefs")
+    users.migrate()
+    users.sql("UPDATE users_thing SET prefs = 6")
+    for point in points:
+        assert "Nothing to rewind" in rewind(users, to=point, migrate=True)
+    assert prefs(users) == [6]
+
+
+def test_a_name_that_was_given_up_since_may_become_another_one_s(
+    users: History, points: tuple[str, str]
+) -> None:
+    rename(users, "0002_prefs", "0002_renamed")
+    add = 'migrations.AddField("thing", "x", models.IntegerField(null=True)),'
+    users.write("users.0002_prefs", add, [("users", "0002_renamed")])
+    users.migrate()
+    for point in points:
+        (step,) = json.loads(users.run("rewind", to=point, plan=True, format="json"))[
+            "steps"
+        ]
+        assert step["migration_name"] == "0002_prefs"
+    rewind(users, to="full")
+    assert users.recorded() == ["users.0001", "users.0002_renamed"]
+    assert prefs(users) == [5]
+
+
+def test_what_was_renumbered_is_what_was_applied_then(
+    users: History, points: tuple[str, str]
+) -> None:
+    """Its file depends on something else, and so is not the same text."""
+    users.write("users.0002_other", dependencies=[("users", "0001")])
+    rename(users, "0002_prefs", "0003_prefs", "0002_other")
+    for point in points:
+        found = json.loads(users.run("rewind", to=point, plan=True, format="json"))
+        assert [(s["migration_name"], s["reason"][:13]) for s in found["steps"]] == [
+            ("0003_prefs", "depends on us"),
+            ("0002_other", "applied after"),
+        ]
+
+
+def test_what_was_renamed_twice_and_back_is_what_was_applied_then(
+    users: History, points: tuple[str, str]
+) -> None:
+    rename(users, "0002_prefs", "0002_a")
+    rename(users, "0002_a", "0002_b")
+    for point in points:
+        assert "Nothing to rewind" in rewind(users, to=point, migrate=True)
+    rename(users, "0002_b", "0002_prefs")
+    for point in points:
+        assert "Nothing to rewind" in rewind(users, to=point, migrate=True)
+    assert prefs(users) == [5]
 
 
 @pytest.mark.only("sqlite")

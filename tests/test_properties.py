@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections import Counter
 from typing import Any
 
@@ -332,11 +331,7 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.mark.usefixtures("empty_databases")
-def test_rewind_migrate_leaves_what_a_fresh_migrate_does(
-    history: History, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Files of the same size and second would be taken for one.
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+def test_rewind_migrate_leaves_what_a_fresh_migrate_does(history: History) -> None:
     history.labels = list(APPS)
     write_files(history, {})
     history.install()

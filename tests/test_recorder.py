@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, connection, connections, transaction
 from django.db.migrations import executor
+from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import override_settings
 
@@ -495,3 +496,16 @@ def test_a_table_that_cannot_be_made_never_fails_a_migration(
     fails(history)
     history.migrate("users")
     history.run("verify_migrations")
+
+
+def test_an_executor_may_have_djangos_own_recorder(history: History) -> None:
+    class Executor(MigrationExecutor):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.recorder = MigrationRecorder(self.connection)
+
+    history.have("users: 0001")
+    Executor(connection).migrate([("users", "0001")])
+    assert history.recorded() == ["users.0001"]
+    Executor(connection).migrate([("users", None)])
+    assert history.recorded() == []

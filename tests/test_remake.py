@@ -5,6 +5,7 @@ from __future__ import annotations
 import django
 import pytest
 from django.core.management import CommandError
+from django.db import connection
 
 from tests.history import History
 
@@ -26,6 +27,9 @@ migrations.AddConstraint(
 ),
 """
 ALTER = 'migrations.AlterField("thing", "name", models.CharField(max_length=99)),'
+UNIQUE = """migrations.AddConstraint(
+    "thing", models.UniqueConstraint(fields=["name"], name="constraint_g")
+),"""
 
 
 @pytest.fixture
@@ -126,9 +130,7 @@ def test_siblings_leave_nothing_behind(history: History) -> None:
     history.migrate()
     history.sql("INSERT INTO users_thing (id, name, a) VALUES (1, 'Ann', 'x')")
     history.lose("users.0002_a")
-    history.write("users.0002_b", ALTER, [("users", "0001")])
-    history.migrate()
-    history.lose("users.0002_b")
+    history.make_ghost("users.0002_b", ALTER, [("users", "0001")])
     history.migrate("users", "0001")
     assert history.sql("SELECT id, name FROM users_thing") == [(1, "Ann")]
     assert sorted(history.columns("users_thing")) == ["id", "name"]
@@ -190,9 +192,7 @@ def sql_of_table(history: History) -> str:
 
 def test_a_constraint_of_a_ghost_on_columns_of_others_is_kept(history: History) -> None:
     history.have("users: 0001")
-    history.write("users.0002_a", CONSTRAIN.format("a"), [("users", "0001")])
-    history.migrate()
-    history.lose("users.0002_a")
+    history.make_ghost("users.0002_a", CONSTRAIN.format("a"), [("users", "0001")])
     history.write("users.0002_b", CONSTRAIN.format("b"), [("users", "0001")])
     history.migrate()
     assert constraints(history) == {"by_a", "by_b"}
@@ -215,9 +215,7 @@ def test_a_constraint_of_an_edited_migration_can_be_removed(history: History) ->
 
 def test_a_constraint_goes_with_the_column_that_it_needs(history: History) -> None:
     history.have("users: 0001")
-    history.write("users.0002_a", CONSTRAIN.format("a"), [("users", "0001")])
-    history.migrate()
-    history.lose("users.0002_a")
+    history.make_ghost("users.0002_a", CONSTRAIN.format("a"), [("users", "0001")])
     alter = (
         'migrations.AlterField("thing", "name", '
         'models.CharField(max_length=9, db_column="called")),'
@@ -367,10 +365,106 @@ def test_which_constraints_are_left(
     history.have("users: 0001")
     add = X.replace("null=True", "null=True, db_index=True")
     history.write("users.0002_base", add + base, [("users", "0001")])
-    history.write("users.0003_ghost", ghost, [("users", "0002_base")])
-    history.migrate()
-    history.lose("users.0003_ghost")
+    history.make_ghost("users.0003_ghost", ghost, [("users", "0002_base")])
     history.write("users.0003_f", forward, [("users", "0002_base")])
     history.migrate()
     sql = sql_of_table(history)
     assert {name for name in ("by_x", "by_x_id", "by_b") if f'"{name}"' in sql} == left
+
+
+TWICE = """
+migrations.AddField("thing", "twice", models.GeneratedField(
+    expression=models.F("id") * 2, output_field=models.IntegerField(), db_persist={}
+)),
+migrations.AddField("thing", "lower", models.GeneratedField(
+    expression=models.functions.Concat("name", models.Value("%")),
+    output_field=models.CharField(max_length=99), db_persist=False
+)),
+"""
+
+
+@pytest.mark.skipif(django.VERSION < (5, 0), reason="has no GeneratedField")
+@pytest.mark.parametrize(
+    "operation",
+    ['migrations.AddField("thing", "z", models.IntegerField(default=1)),', ALTER],
+)
+def test_a_generated_column_stays(history: History, operation: str) -> None:
+    history.have("users: 0001")
+    history.make_ghost("users.0002_twice", TWICE.format(False), [("users", "0001")])
+    history.sql("INSERT INTO users_thing (id, name) VALUES (3, 'a')")
+    history.write("users.0002_other", operation, [("users", "0001")])
+    history.migrate()
+    (row,) = history.sql("SELECT twice, lower FROM users_thing")
+    assert list(row) == [6, "a%"]
+    history.run("rewind", interactive=False, migrate=True)
+    assert "twice" not in history.columns("users_thing")
+
+
+@pytest.mark.skipif(django.VERSION < (5, 0), reason="has no GeneratedField")
+def test_what_a_generated_column_is_made_from_is_not_removed(history: History) -> None:
+    history.have("users: 0001")
+    index = 'migrations.AddField("thing", "n", models.IntegerField(db_index=True)),'
+    index = index.replace("db_index", "default=1, db_index")
+    history.write("users.0002_n", index, [("users", "0001")])
+    twice = TWICE.format(False).replace('"id"', '"n"')
+    history.make_ghost("users.0003_twice", twice, [("users", "0002_n")])
+    remove = 'migrations.RemoveField("thing", "n"),'
+    history.write("users.0003_remove", remove, [("users", "0002_n")])
+    with pytest.raises(
+        CommandError, match="The column 'twice' of the table users_thin"
+    ):
+        history.migrate()
+    assert "n" in history.columns("users_thing")
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        'migrations.AlterUniqueTogether("thing", {("id", "name")}),',
+        UNIQUE,
+        'migrations.RunSQL("CREATE UNIQUE INDEX index_g ON users_thing (name)"),',
+    ],
+)
+@pytest.mark.parametrize("can_be_loaded", [True, False])
+def test_what_is_applied_again_keeps_what_ghosts_made(
+    history: History, made: str, can_be_loaded: bool
+) -> None:
+    history.have("users: 0001")
+    history.make_ghost("users.0002_g", made, [("users", "0001")])
+    history.write("users.0002_longer", ALTER, [("users", "0001")])
+    history.migrate()
+    history.run("restore_point", "before")
+    history.run("rewind", steps=1, interactive=False)
+    assert "users.0002_longer" not in history.recorded()
+    if not can_be_loaded:
+        history.sql(
+            "UPDATE django_migrations_code SET signature = '' "
+            "WHERE migration_name = '0002_g'"
+        )
+    history.run("rewind", to="before", migrate=True, interactive=False)
+    assert "users.0002_longer" in history.recorded()
+    assert (
+        "varchar(99)"
+        in history.sql("SELECT sql FROM sqlite_master WHERE name = 'users_thing'")[0][0]
+    )
+    with connection.cursor() as cursor:
+        found = connection.introspection.get_constraints(cursor, "users_thing")
+    assert any(c["unique"] and not c["primary_key"] for c in found.values())
+
+
+@pytest.mark.parametrize("can_be_loaded", [True, False])
+def test_a_rollback_keeps_what_another_ghost_made(
+    history: History, can_be_loaded: bool
+) -> None:
+    history.have("users: 0001")
+    history.make_ghost("users.0002_g", UNIQUE, [("users", "0001")])
+    history.make_ghost("users.0002_longer", ALTER, [("users", "0001")])
+    if not can_be_loaded:
+        history.sql(
+            "UPDATE django_migrations_code SET signature = '' "
+            "WHERE migration_name = '0002_g'"
+        )
+    history.run("rewind", steps=1, interactive=False)
+    assert history.recorded() == ["users.0001", "users.0002_g"]
+    ((sql,),) = history.sql("SELECT sql FROM sqlite_master WHERE name = 'users_thing'")
+    assert ("varchar(50)" in sql, "constraint_g" in sql) == (True, True)

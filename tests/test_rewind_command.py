@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from django.core.management import CommandError
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 
-from django_rewind import journal, locks, signals
+from django_rewind import journal, locks, signals, store
 from django_rewind.exceptions import LockTimeout
 from django_rewind.management.commands import rewind as command
 from tests.history import History
+from tests.project import Project
 
 ADD_X = 'migrations.AddField("thing", "x", models.IntegerField(null=True)),'
 
@@ -120,11 +122,31 @@ def test_steps_follow_the_order_of_application(history: History) -> None:
     assert history.recorded() == ["users.0001"]
 
 
+def test_steps_take_a_renamed_migration_for_as_old_as_it_is(history: History) -> None:
+    history.have("users: 0001 > 0002_x; blog: 0001")
+    history.migrate("users")
+    history.migrate("blog")
+    history.lose("users.0002_x")
+    history.write("users.0002_renamed", ADD_X, [("users", "0001")])
+    assert "Adopting users.0002_x" in rewind(history)
+    assert steps(history, steps=1) == ["blog.0001: the last one applied"]
+    assert history.recorded() == ["users.0001", "users.0002_renamed", "blog.0001"]
+
+
+def test_steps_take_what_was_renumbered_before_what_it_depends_on(
+    history: History,
+) -> None:
+    history.have("users: 0001 > 0002_x")
+    history.migrate()
+    history.lose("users.0002_x")
+    history.have("users: 0001 > 0002_other > 0003_x")
+    rewind(history, migrate=True)
+    assert steps(history, steps=1) == ["users.0003_x: the last one applied"]
+
+
 def test_siblings_of_two_branches_stay_apart(history: History) -> None:
     history.have("users: 0001")
-    history.write("users.0002_a", dependencies=[("users", "0001")])
-    history.migrate()
-    history.lose("users.0002_a")
+    history.make_ghost("users.0002_a", dependencies=[("users", "0001")])
     history.write("users.0002_b", dependencies=[("users", "0001")])
     history.migrate()
     history.sql("INSERT INTO users_thing (id, name, a, b) VALUES (1, 'n', 2, 3)")
@@ -135,9 +157,7 @@ def test_siblings_of_two_branches_stay_apart(history: History) -> None:
 
 def test_what_changed_what_a_ghost_made_goes_first(history: History) -> None:
     history.have("users: 0001")
-    history.write("users.0002_a", dependencies=[("users", "0001")])
-    history.migrate()
-    history.lose("users.0002_a")
+    history.make_ghost("users.0002_a", dependencies=[("users", "0001")])
     history.write(
         "users.0002_b",
         'migrations.RenameModel("Thing", "Item"),',
@@ -204,9 +224,7 @@ def test_a_renamed_migration_is_adopted(history: History) -> None:
 
 def test_no_adopt_reverses_it(history: History) -> None:
     history.have("users: 0001")
-    history.write("users.0002_x", ADD_X, [("users", "0001")])
-    history.migrate()
-    history.lose("users.0002_x")
+    history.make_ghost("users.0002_x", ADD_X, [("users", "0001")])
     history.write("users.0002_renamed", ADD_X, [("users", "0001")])
     assert steps(history, adopt=False) == ["users.0002_x: ghost"]
 
@@ -246,9 +264,7 @@ def test_what_alters_a_table_does_not_wait_for_what_alters_it_too(
 ) -> None:
     """SQLite would remake the table as it was before."""
     history.have("users: 0001")
-    history.write("users.0002_x", operation, [("users", "0001")])
-    history.migrate()
-    history.lose("users.0002_x")
+    history.make_ghost("users.0002_x", operation, [("users", "0001")])
     field = "models.IntegerField(null=True, unique=True)"
     unique = f'migrations.AddField("thing", "y", {field}),'
     history.write("users.0002_other", unique, [("users", "0001")])
@@ -337,14 +353,67 @@ def test_check(ghosts: History) -> None:
     ghosts.run("rewind", check_only=True)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            """DATABASES["default"].update(
+                NAME="/nowhere/at/all", HOST="127.0.0.1", PORT="1"
+            )""",
+            "The database 'default' cannot be read: OperationalError",
+        ),
+        (
+            'DATABASES["default"] = {}',
+            "The database 'default' cannot be read: ImproperlyConfigured",
+        ),
+        ("CACHES = {}", "caches.E001"),
+        ("ROOT_URLCONF = 'nowhere'", "The system checks cannot run: ModuleNotFound"),
+    ],
+)
+def test_a_check_that_cannot_look_has_found_nothing(
+    project: Project, settings: str, said: str
+) -> None:
+    project.have("users: 0001", settings)
+    for options in (["--check"], ["--check", "users"], ["--noinput", "users", "0001"]):
+        done = project.manage("rewind", *options, fails=True)
+        assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_check_with_files_that_cannot_be_loaded_has_found_nothing(
+    ghosts: History,
+) -> None:
+    ghosts.write("users.0002_broken", text="import nowhere\n")
+    for app in ([], ["users"], ["users", "0001"]):
+        code, text = refusal(ghosts, *app, check_only=True)
+        assert code == command.REFUSED
+        assert "The migrations of this checkout cannot be loaded: ModuleNotF" in text
+
+
+def test_a_database_that_is_lost_meanwhile_is_refused_too(
+    ghosts: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(question: str) -> str:
+        monkeypatch.setattr(store, "contents", lost)
+        return "yes"
+
+    def lost(connection: Any) -> Any:
+        raise OperationalError("the connection is lost")
+
+    monkeypatch.setattr("builtins.input", answer)
+    code, text = refusal(ghosts, interactive=True)
+    assert (code, "OperationalError: the connection is lost" in text) == (2, True)
+
+
 # Asking
 
 
 def test_only_the_word_yes_goes_on(
     ghosts: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for answer in ("y", "no", "", "YES"):
-        monkeypatch.setattr("builtins.input", lambda _, answer=answer: answer)
+    stops: list[Any] = [EOFError, KeyboardInterrupt]
+    for answer in ("y", "no", "", "YES", *stops):
+        monkeypatch.setattr("builtins.input", Mock(side_effect=[answer]))
         code, text = refusal(ghosts, interactive=True)
         assert (code, text) == (command.REFUSED, "Cancelled. Nothing was changed.")
     assert len(ghosts.recorded()) == 5
@@ -451,6 +520,29 @@ def test_it_stops_part_way_and_goes_on(history: History, tmp_path: Any) -> None:
     rewind(history)
     assert history.recorded() == ["users.0001"]
     assert not list(journal.broken_links(journal.read(connection)))
+
+
+def test_ctrl_c_in_a_step_is_a_stop(ghosts: History) -> None:
+    def interrupt(migration: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    signals.migration_rewound.connect(interrupt)
+    try:
+        code, text = refusal(ghosts)
+    finally:
+        signals.migration_rewound.disconnect(interrupt)
+    assert code == command.STOPPED
+    assert "KeyboardInterrupt\n" in text
+    assert len(ghosts.recorded()) == 4
+
+
+def test_ctrl_c_in_the_migrate_that_follows_is_a_stop(
+    ghosts: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "call_command", Mock(side_effect=KeyboardInterrupt))
+    code, text = refusal(ghosts, migrate=True)
+    assert code == command.STOPPED
+    assert text.startswith("Stopped at migrate: KeyboardInterrupt\n  Done: the rewind.")
 
 
 # Signals

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import django
 import pytest
-from django.core.management import CommandError
+from django.core.management import BaseCommand, CommandError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+from django.db.utils import ConnectionHandler
 
 from tests.history import MIGRATION, History
 
@@ -75,6 +77,50 @@ def test_to_prune_what_it_replaced_is_to_reverse_nothing(squash: History) -> Non
     assert rows(squash) == [[1, "a", 5]]
 
 
+@pytest.mark.parametrize("gone", ["the squash", "what it replaced", "all", "nothing"])
+def test_a_squash_was_applied_with_what_it_replaced(
+    history: History, gone: str
+) -> None:
+    history.have("users: 0001 > 0002_x; blog: 0001")
+    history.migrate("users")
+    history.migrate("blog")
+    history.write("users.0001_squashed", text=SQUASH)
+    history.migrate()
+    assert history.recorded()[-1] == "users.0001_squashed"
+    if gone in ("the squash", "all"):
+        history.lose("users.0001_squashed")
+    if gone in ("what it replaced", "all"):
+        history.lose("users.0001", "users.0002_x")
+    users = 2 if gone == "the squash" else 1
+    assert rewind(history, steps=1)[0] == 0
+    assert {"users_thing", "blog_thing"} & history.tables() == {"users_thing"}
+    assert rewind(history, steps=users)[0] == 0
+    assert history.recorded() == []
+
+
+def test_a_squash_of_a_squash_is_one_step(history: History) -> None:
+    history.have("users: 0001 > 0002_x > 0003_y; blog: 0001")
+    history.migrate("users")
+    history.write("users.0001_squashed", text=SQUASH)
+    history.migrate("users")
+    history.migrate("blog")
+    history.lose("users.0001", "users.0002_x")
+    history.write("users.0001_squashed", text=BODY)
+    history.write("users.0003_y", dependencies=[("users", "0001_squashed")])
+    history.write(
+        "users.0001_again",
+        text=BODY.replace(
+            "dependencies = []",
+            "dependencies = []\n    replaces = "
+            '[("users", "0001_squashed"), ("users", "0003_y")]',
+        ),
+    )
+    history.migrate()
+    code, _ = rewind(history, steps=1)
+    assert (code, history.recorded("blog")) == (0, [])
+    assert "users_thing" in history.tables()
+
+
 def test_a_squash_is_not_adopted(squash: History) -> None:
     squash.lose("users.0001", "users.0002_x", "users.0001_squashed")
     squash.write("users.0001_initial", text=BODY)
@@ -108,6 +154,81 @@ def test_what_a_squash_stands_for_was_applied_from_another_branch(
     assert (said in text) == is_other
 
 
+@pytest.mark.parametrize("key", [None, "0123456789abcdef"])
+def test_a_row_that_does_not_verify_hides_no_ghost(
+    history: History, key: str | None
+) -> None:
+    history.have("users: 0001 > 0002_x")
+    history.migrate()
+    history.lose("users.0002_x")
+    history.sql(
+        "UPDATE django_migrations_code SET replaces = %s WHERE migration_name = '0001'",
+        ['[["users", "0002_x"]]'],
+    )
+    if key:
+        history.sql("UPDATE django_migrations_code SET signing_key = %s", [key])
+    assert " [X] 0002_x (ghost" in history.run("showmigrations", "users")
+    assert "users.0002_x (ghost; from stored code)" in rewind(history)[1]
+    assert history.recorded() == ["users.0001"]
+
+
+@pytest.fixture
+def faked(history: History) -> History:
+    """The table was there before its migrations, which were faked."""
+    history.have("users: 0001 > 0002_x")
+    history.sql("CREATE TABLE users_thing (id integer, name varchar(50), x integer)")
+    history.migrate("users", fake=True)
+    history.write("users.0001_squashed", text=SQUASH)
+    return history
+
+
+@pytest.mark.parametrize("is_recorded", [False, True])
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_squash_of_what_was_faked_is_faked_back(
+    faked: History, is_recorded: bool, is_gone: bool
+) -> None:
+    if is_recorded:
+        faked.migrate()
+    if is_gone:
+        faked.lose("users.0001", "users.0002_x", "users.0001_squashed")
+    code, text = rewind(faked, "users", "zero")
+    assert code == 0, text
+    assert "was recorded with --fake, so only its record goes." in text
+    assert faked.recorded("users") == []
+    assert "users_thing" in faked.tables()
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_squash_of_what_was_faked_in_part_is_refused(
+    history: History, is_gone: bool
+) -> None:
+    history.have("users: 0001 > 0002_x")
+    history.sql("CREATE TABLE users_thing (id integer, name varchar(50))")
+    history.migrate("users", "0001", fake=True)
+    history.migrate()
+    history.write("users.0001_squashed", text=SQUASH)
+    history.migrate()
+    if is_gone:
+        history.lose("users.0001", "users.0002_x", "users.0001_squashed")
+    code, text = rewind(history, "users", "zero")
+    assert code == 2
+    fact = "users.0001_squashed: it replaces what was recorded with --fake: users.0001."
+    assert fact in text
+    assert history.columns("users_thing") == ["id", "name", "x"]
+    assert rewind(history, "users", "zero", fake=True)[0] == 0
+    assert history.recorded("users") == []
+
+
+def test_a_faked_migration_whose_file_is_there_is_faked_back(history: History) -> None:
+    history.have("users: 0001 > 0002_x")
+    history.migrate("users", "0001")
+    history.sql("ALTER TABLE users_thing ADD COLUMN x integer")
+    history.migrate("users", fake=True)
+    text = rewind(history, "users", "0001")[1]
+    assert "users.0002_x was recorded with --fake, so only its record goes." in text
+    assert history.columns("users_thing") == ["id", "name", "x"]
+
+
 # Edits
 
 
@@ -132,7 +253,81 @@ def test_an_edit_that_changes_no_schema(
         'migrations.CreateModel("Thing", [("id", models.BigAutoField(primary_key=True))'
         f', ("name", {field})]{options}),',
     )
-    assert NOTHING in rewind(history, plan=True)[1]
+    assert rewind(history, plan=True)[1].startswith(NOTHING)
+
+
+PETS = """
+migrations.CreateModel("Owner", [("id", models.BigAutoField(primary_key=True))]),
+migrations.CreateModel("Pet", [
+    ("id", models.BigAutoField(primary_key=True)),
+    ("age", models.IntegerField(default=0{age})),
+    ("owner", models.ForeignKey("users.Owner", models.{on_delete}{owner})),
+    ("friends", models.ManyToManyField("users.Owner", related_name="+"{friends})),
+], options={{"unique_together": {together}{options}}}),
+"""
+AS_APPLIED = {
+    "age": "",
+    "on_delete": "CASCADE",
+    "owner": "",
+    "friends": "",
+    "together": '{("age", "owner")}',
+    "options": "",
+}
+
+
+def edit_pets(history: History, edit: dict[str, str]) -> str:
+    history.write("users.0001", PETS.format(**AS_APPLIED))
+    history.migrate()
+    history.write("users.0001", PETS.format(**{**AS_APPLIED, **edit}))
+    return rewind(history, plan=True)[1]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"on_delete": "PROTECT"},
+        {"owner": ", blank=True"},
+        {"owner": ', db_column="owner_id"'},
+        {"owner": ', to_field="id"'},
+        {"owner": ", db_index=True"},
+        {"friends": ", blank=True"},
+        {"friends": ', db_table="users_pet_friends"'},
+        {"age": ', db_column="age"'},
+        {"age": ", db_index=False"},
+        {"options": ', "db_table": "users_pet"'},
+        {"options": ', "managed": True'},
+        {"together": '[("age", "owner")]'},
+        {"together": '("age", "owner")'},
+    ],
+    ids=str,
+)
+def test_what_is_only_spelled_in_another_way_is_the_same(
+    history: History, edit: dict[str, str]
+) -> None:
+    assert edit_pets(history, edit).startswith(NOTHING)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"owner": ", null=True"},
+        {"owner": ', db_column="keeper_id"'},
+        {"owner": ", db_index=False"},
+        {"owner": ", db_constraint=False"},
+        {"friends": ', db_table="users_friends"'},
+        {"age": ", unique=True"},
+        {"age": ", db_index=True"},
+        {"options": ', "db_table": "users_animal"'},
+        {"options": ', "managed": False'},
+        {"together": '{("owner", "age"), ("age", "owner")}'},
+        {"together": "()"},
+    ],
+    ids=str,
+)
+def test_what_makes_something_else_is_not_the_same(
+    history: History, edit: dict[str, str]
+) -> None:
+    assert "its file makes another schema than was applied" in edit_pets(history, edit)
 
 
 def test_an_edit_of_which_nobody_can_tell_is_left_alone_and_named(
@@ -168,9 +363,7 @@ def test_what_another_one_altered_since_is_not_adopted(history: History) -> None
         'models.CharField(max_length={}, default="")),'
     )
     history.have("users: 0001")
-    history.write("users.0002_shrink", alter.format(20), [("users", "0001")])
-    history.migrate()
-    history.lose("users.0002_shrink")
+    history.make_ghost("users.0002_shrink", alter.format(20), [("users", "0001")])
     history.write("users.0002_grow", alter.format(200), [("users", "0001")])
     history.write("users.0003_shrink", alter.format(20), [("users", "0002_grow")])
     actions = json.loads(history.run("rewind", plan=True, format="json"))["steps"]
@@ -218,18 +411,14 @@ def test_code_that_differs_is_not_adopted(
     for name in "ab":
         helper = history.folder / "users" / f"helpers_{name}.py"
         helper.write_text(f"KINDS = {name!r}\n")
-    history.write("users.0002_fill", text=FILL.format(there))
-    history.migrate()
-    history.lose("users.0002_fill")
+    history.make_ghost("users.0002_fill", text=FILL.format(there))
     history.write("users.0002_other", text=FILL.format(here))
     assert "does the same" not in rewind(history, plan=True)[1]
 
 
 def test_code_that_is_the_same_is_adopted(history: History) -> None:
     history.have("users: 0001")
-    history.write("users.0002_fill", text=FILL.format("KINDS = 1"))
-    history.migrate()
-    history.lose("users.0002_fill")
+    history.make_ghost("users.0002_fill", text=FILL.format("KINDS = 1"))
     history.write("users.0002_other", text=FILL.format("KINDS = 1  # the same"))
     assert "does the same as users.0002_other" in rewind(history, plan=True)[1]
 
@@ -345,9 +534,7 @@ def test_an_app_that_nobody_knows(history: History) -> None:
 
 def test_what_waits_for_migrate_is_work(history: History) -> None:
     history.have("users: 0001")
-    history.write("users.0002_x", ADD.format("x"), [("users", "0001")])
-    history.migrate()
-    history.lose("users.0002_x")
+    history.make_ghost("users.0002_x", ADD.format("x"), [("users", "0001")])
     history.write("users.0002_other", ADD.format("y"), [("users", "0001")])
     history.write("users.0003_x", ADD.format("x"), [("users", "0002_other")])
     assert rewind(history, check_only=True)[0] == 1
@@ -400,9 +587,7 @@ def test_counting_in_an_empty_table(history: History) -> None:
     history.write(
         "users.0002_a", together.format('{("id", "name")}'), [("users", "0001")]
     )
-    history.write("users.0003_b", together.format("set()"), [("users", "0002_a")])
-    history.migrate()
-    history.lose("users.0003_b")
+    history.make_ghost("users.0003_b", together.format("set()"), [("users", "0002_a")])
     assert rewind(history, migrate=True)[0] == 0
     assert history.recorded() == ["users.0001", "users.0002_a"]
 
@@ -419,9 +604,7 @@ def test_a_renamed_model_with_a_relation_to_itself(
         [("users", "0001")],
     )
     rename = 'migrations.RenameModel("Thing", "Item"),'
-    history.write("users.0003_r", rename, [("users", "0002_m")])
-    history.migrate()
-    history.lose("users.0003_r")
+    history.make_ghost("users.0003_r", rename, [("users", "0002_m")])
     assert rewind(history, migrate=True)[0] == 0
     assert "users_thing" in history.tables()
 
@@ -482,9 +665,7 @@ def test_a_model_that_was_renamed_under_a_ghost_of_another_app(
 def test_unique_together_of_a_ghost_survives_a_remake(history: History) -> None:
     history.have("users: 0001")
     together = 'migrations.AlterUniqueTogether("thing", {("id", "name")}),'
-    history.write("users.0002_a", together, [("users", "0001")])
-    history.migrate()
-    history.lose("users.0002_a")
+    history.make_ghost("users.0002_a", together, [("users", "0001")])
     add = 'migrations.AddField("thing", "n", models.IntegerField(default=1)),'
     history.write("users.0002_b", add, [("users", "0001")])
     history.migrate()
@@ -531,9 +712,7 @@ def test_a_field_that_was_altered_and_then_renamed_on_another_branch(
 ) -> None:
     history.have("users: 0001")
     alter = 'migrations.AlterField("thing", "name", models.CharField(max_length=9)),'
-    history.write("users.0002_alter", alter, [("users", "0001")])
-    history.migrate()
-    history.lose("users.0002_alter")
+    history.make_ghost("users.0002_alter", alter, [("users", "0001")])
     rename = 'migrations.RenameField("thing", "name", "title"),'
     history.write("users.0002_rename", rename, [("users", "0001")])
     history.migrate()
@@ -542,6 +721,220 @@ def test_a_field_that_was_altered_and_then_renamed_on_another_branch(
     assert "users.0002_rename (was applied after users.0002_alter and" in text
     assert history.recorded() == ["users.0001", "users.0002_rename"]
     assert sorted(history.columns("users_thing")) == ["id", "title"]
+
+
+# Files that are there, or of an app that has use for its tables
+
+
+@pytest.mark.parametrize(
+    "statement", ["__path__ = [*__path__, {!r}]", "__path__.append({!r})"]
+)
+def test_a_file_in_a_second_folder_of_the_package_is_no_ghost(
+    history: History, statement: str
+) -> None:
+    history.have("users: 0001")
+    more = history.folder / "more"
+    more.mkdir()
+    package = history.folder / "users" / "migrations" / "__init__.py"
+    package.write_text(statement.format(str(more)) + "\n")
+    history.write("users.0002_extra", dependencies=[("users", "0001")])
+    history.path("users.0002_extra").rename(more / "0002_extra.py")
+    history.migrate()
+    history.sql("INSERT INTO users_thing (name, extra) VALUES ('x', 42)")
+    assert "ghost" not in history.run("showmigrations", "users")
+    assert NOTHING in rewind(history)[1]
+    assert history.columns("users_thing") == ["id", "name", "extra"]
+
+
+@pytest.mark.parametrize("command", ["rewind", "migrate"])
+@pytest.mark.parametrize("how", ["MIGRATION_MODULES", "no __init__.py"])
+def test_an_app_whose_migrations_are_switched_off_keeps_its_tables(
+    history: History, how: str, command: str
+) -> None:
+    history.have("users: 0001 > 0002_a")
+    history.migrate()
+    history.sql("INSERT INTO users_thing (name, a) VALUES ('x', 42)")
+    settings: dict[str, Any] = {"DEBUG": True, "DJANGO_REWIND_AUTO": True}
+    if how == "MIGRATION_MODULES":
+        settings[how] = {"users": None}
+    else:
+        (history.folder / "users" / "migrations" / "__init__.py").unlink()
+    history.install(**settings)
+    text = history.run(command, interactive=False)
+    assert [list(row) for row in history.sql("SELECT a FROM users_thing")] == [[42]]
+    assert "their files are gone" not in text
+    if command == "rewind":
+        assert "users: 0001 and what came after it is left alone." in text
+        assert rewind(history, check=True)[0] == 0
+    assert "[X] 0001 (applied, and Django does not see its file)" in (
+        history.run("showmigrations", "users")
+    )
+
+
+# What in the database needs what would go
+
+
+@pytest.fixture
+def unique_x(history: History) -> Iterator[History]:
+    """users.0002_x is a ghost, with a column to which foreign keys may refer."""
+    history.have("users: 0001")
+    add = """
+    migrations.AddField("thing", "x", models.IntegerField(null=True, unique=True)),
+    """
+    history.make_ghost("users.0002_x", add, [("users", "0001")])
+    yield history
+    history.sql("DROP TABLE IF EXISTS report")
+
+
+def test_a_foreign_key_to_a_column_is_in_the_way(unique_x: History) -> None:
+    unique_x.sql(
+        "CREATE TABLE report (x integer, FOREIGN KEY (x) REFERENCES users_thing (x))"
+    )
+    code, text = rewind(unique_x)
+    assert code == 2
+    assert (
+        "users.0002_x: it would drop the column users_thing.x, to which the table "
+        "report has a foreign key in its column x. Remove that foreign key first."
+    ) in text
+    unique_x.sql("DROP TABLE report")
+    assert rewind(unique_x)[0] == 0
+
+
+@pytest.mark.only("postgresql")
+@pytest.mark.parametrize("kind", ["VIEW", "MATERIALIZED VIEW"])
+def test_a_view_is_in_the_way(unique_x: History, kind: str) -> None:
+    unique_x.sql("CREATE VIEW other AS SELECT name FROM users_thing")
+    unique_x.sql(f"CREATE {kind} report AS SELECT id, x + 1 AS more FROM users_thing")
+    code, text = rewind(unique_x)
+    assert code == 2
+    assert (
+        "users.0002_x: it would drop the column users_thing.x, which the view report "
+        "reads. Drop that view first, and make it again afterwards."
+    ) in text
+    assert "other" not in text
+    unique_x.sql(f"DROP {kind} report")
+    assert rewind(unique_x)[0] == 0
+    assert rewind(unique_x, "users", "zero")[1].count("which the view other reads") == 1
+
+
+@pytest.mark.only("postgresql")
+def test_a_view_that_goes_first_is_not_in_the_way(unique_x: History) -> None:
+    view = """
+    migrations.RunSQL(
+        "CREATE VIEW report AS SELECT x FROM users_thing", "DROP VIEW report"
+    ),
+    """
+    unique_x.find("users.0002_x")
+    unique_x.make_ghost("users.0003_view", view, [("users", "0002_x")])
+    unique_x.lose("users.0002_x")
+    assert rewind(unique_x)[0] == 0
+    assert unique_x.recorded() == ["users.0001"]
+
+
+@pytest.mark.only("postgresql")
+def test_a_table_in_another_schema_is_looked_at_too(history: History) -> None:
+    history.sql("DROP SCHEMA IF EXISTS elsewhere CASCADE")
+    history.sql("CREATE SCHEMA elsewhere")
+    history.have("users: 0001")
+    create = """
+    migrations.CreateModel(
+        "Account", [("id", models.BigAutoField(primary_key=True))],
+        options={"db_table": '"elsewhere"."account"'},
+    ),
+    """
+    history.make_ghost("users.0002_account", create, [("users", "0001")])
+    history.sql("CREATE TABLE report (x bigint REFERENCES elsewhere.account)")
+    code, text = rewind(history)
+    assert code == 2
+    assert "to which the table report has a foreign key in its column x." in text
+    history.sql("DROP TABLE report")
+    assert "drops elsewhere.account: 0 rows" in rewind(history)[1]
+    history.sql("DROP SCHEMA elsewhere")
+
+
+# What else a project may have
+
+
+def test_unique_together_that_is_not_nested(history: History) -> None:
+    create = """
+    migrations.CreateModel("Thing", [
+        ("id", models.BigAutoField(primary_key=True)),
+        ("name", models.IntegerField()),
+    ], options={"unique_together": ("id", "name")}),
+    """
+    history.write("users.0001", create)
+    history.make_ghost("users.0002_x", ADD.format("x"), [("users", "0001")])
+    assert rewind(history)[0] == 0
+    assert history.recorded() == ["users.0001"]
+
+
+class RouterThatAsksTheModel:
+    def allow_migrate(
+        self, db: str, app_label: str, model_name: Any = None, **hints: Any
+    ) -> bool | None:
+        model = hints.get("model")
+        if model is None:
+            return None
+        options = model._meta
+        return not (options.swapped or options.proxy or options.abstract)
+
+
+def test_a_router_that_asks_the_model(history: History) -> None:
+    history.have("users: 0001 > 0002_x")
+    history.install(DATABASE_ROUTERS=[f"{__name__}.RouterThatAsksTheModel"])
+    history.migrate()
+    history.lose("users.0002_x")
+    history.install(DATABASE_ROUTERS=[f"{__name__}.RouterThatAsksTheModel"])
+    assert rewind(history)[0] == 0
+    assert history.recorded() == ["users.0001"]
+
+
+def test_commands_start_where_the_default_database_is_empty(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    empty = ConnectionHandler({"default": {}})
+    for module in ("django.core.management.base", "django_rewind.notice"):
+        monkeypatch.setattr(f"{module}.connections", empty, raising=False)
+    monkeypatch.setattr("django.db.connections", empty)
+    BaseCommand().check_migrations()
+
+
+# Case matters in the label of an app
+
+
+def test_a_ghost_that_points_at_a_model_of_an_app_with_capitals(
+    history: History,
+) -> None:
+    history.have("Shop: 0001")
+    add = """
+    migrations.AddField(
+        "thing", "owner", models.ForeignKey("Shop.Thing", models.CASCADE, null=True)
+    ),
+    migrations.AddField("thing", "friends", models.ManyToManyField("Shop.Thing")),
+    """
+    history.make_ghost("Shop.0002_owner", add, [("Shop", "0001")])
+    code, text = rewind(history)
+    assert code == 0, text
+    assert "drops Shop_thing_friends: 0 rows" in text
+    assert history.columns("Shop_thing") == ["id", "name"]
+
+
+def test_a_swappable_model_of_an_app_with_capitals(history: History) -> None:
+    history.have("Shop: 0001")
+    create = """
+    migrations.CreateModel(
+        "Person", [("id", models.BigAutoField(primary_key=True))],
+        options={"swappable": "THE_PERSON"},
+    ),
+    """
+    history.write("Shop.0002_person", create, [("Shop", "0001")])
+    history.install(THE_PERSON="Shop.Person")
+    history.migrate()
+    history.lose("Shop.0002_person")
+    history.install(THE_PERSON="Shop.Person")
+    code, text = rewind(history)
+    assert code == 0, text
+    assert "drops Shop_person: 0 rows" in text
 
 
 # What the database has not, though the records say so
@@ -553,13 +946,9 @@ MANY = 'migrations.AddField("thing", "tags", models.ManyToManyField("users.Thing
 def renamed(history: History) -> History:
     """A plain migrate renamed the model, and not the table that a ghost made for it."""
     history.have("users: 0001")
-    history.write("users.0002_tags", MANY, [("users", "0001")])
-    history.migrate()
-    history.lose("users.0002_tags")
+    history.make_ghost("users.0002_tags", MANY, [("users", "0001")])
     rename = 'migrations.RenameModel("Thing", "Item"),'
-    history.write("users.0002_rename", rename, [("users", "0001")])
-    history.migrate()
-    history.lose("users.0002_rename")
+    history.make_ghost("users.0002_rename", rename, [("users", "0001")])
     return history
 
 

@@ -148,6 +148,17 @@ def in_force(history: History) -> History:
     return history
 
 
+def test_before_the_squash_nothing_was_edited(history: History) -> None:
+    write_squash(history)
+    history.migrate()
+    history.lose(SQUASH)
+    write_originals(history)
+    assert "edited" not in history.run("verify_migrations")
+    output = history.migrate("users", "0001")
+    assert "users.0002_a was applied by a squashed migration, which goes as" in output
+    assert history.columns("users_thing") == ["id"]
+
+
 def assert_back_at_nothing(history: History, expected: list[str]) -> None:
     """Reversed in this order, and what is applied afresh works."""
     assert reversals(history) == expected

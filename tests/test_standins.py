@@ -11,6 +11,7 @@ import pytest
 from django.apps import apps
 from django.conf import settings
 from django.core.management import CommandError
+from django.db import connection
 
 from tests.history import History
 
@@ -171,6 +172,50 @@ def test_an_import_inside_a_function(branches: Branches, statement: str) -> None
     assert branches.seen() == "stored"
 
 
+@pytest.mark.parametrize(
+    ("imports", "what"),
+    [
+        ("from importlib import import_module as load", "load('users.helpers').what()"),
+        ("import importlib as i", "i.import_module('users.helpers').what()"),
+        (
+            "from django.utils.module_loading import import_string",
+            "import_string('users.helpers.what')()",
+        ),
+        (
+            "from django.utils import module_loading as loading, timezone",
+            "timezone and loading.import_string('users.helpers.what')()",
+        ),
+    ],
+)
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_an_import_by_a_name_that_is_given(
+    branches: Branches, imports: str, what: str, is_gone: bool
+) -> None:
+    branches.write("users/helpers.py", "def what(): return 'stored'\n")
+    branches.migrate(imports, BACK.replace("what()", what))
+    if is_gone:
+        branches.remove("users/helpers.py")
+    else:
+        branches.write("users/helpers.py", "def what(): return 'edited'\n")
+    assert branches.seen() == "stored"
+
+
+def test_an_import_of_a_string_that_nothing_stands_in_for(branches: Branches) -> None:
+    branches.write("users/helpers.py", "x = 1\n")
+    branches.migrate(
+        "import users.helpers\nfrom django.utils.module_loading import import_string",
+        """
+        def back(apps, schema_editor):
+            try:
+                import_string("users.helpers.gone")
+            except ImportError:
+                note(apps, schema_editor, import_string("string.digits"))
+        """,
+    )
+    branches.remove("users/helpers.py")
+    assert branches.seen() == "0123456789"
+
+
 def test_a_sibling_migration(branches: Branches) -> None:
     sibling = branches.history.path("users.0001")
     text = sibling.read_text()
@@ -191,14 +236,25 @@ def test_the_migrations_package_itself(branches: Branches) -> None:
     assert branches.seen() == "stored"
 
 
-def test_a_package_that_is_gone(branches: Branches) -> None:
+@pytest.fixture
+def without_package(branches: Branches) -> Branches:
     branches.write("users/tools/__init__.py", "from .words import what\n")
     branches.write("users/tools/words.py", "def what(): return 'stored'\n")
     branches.migrate("from users.tools import what", BACK)
     branches.remove("users/tools/__init__.py")
     branches.remove("users/tools/words.py")
-    (branches.history.folder / "users/tools").rmdir()
-    assert branches.seen() == "stored"
+    return branches
+
+
+def test_a_package_that_is_gone(without_package: Branches) -> None:
+    (without_package.history.folder / "users/tools").rmdir()
+    assert without_package.seen() == "stored"
+
+
+def test_a_package_of_which_git_left_the_folder(without_package: Branches) -> None:
+    # For the bytecode in it; to Python, that is a namespace package.
+    (without_package.history.folder / "users/tools/__pycache__").mkdir()
+    assert without_package.seen() == "stored"
 
 
 def test_another_module_of_the_package_stays_the_checkouts(branches: Branches) -> None:
@@ -233,6 +289,61 @@ def test_a_data_file(branches: Branches, name: str) -> None:
     for path in paths:
         branches.remove(path)
     assert branches.seen() == "störed"
+
+
+@pytest.mark.parametrize("module", ["users/helpers.py", "users/tools/__init__.py"])
+def test_a_helper_that_knows_its_own_folder(branches: Branches, module: str) -> None:
+    name = module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    branches.write(
+        module,
+        """
+        from pathlib import Path
+        FILE = Path(__file__).resolve(strict=True)
+        HERE = FILE.parent
+        def what(): return f"{HERE.name}/{FILE.name}"
+        """,
+    )
+    branches.migrate(f"from {name} import what", BACK)
+    branches.remove(module)
+    assert branches.seen() == "/".join(module.split("/")[-2:])
+
+
+def test_resources_of_the_checkout_are_still_found(branches: Branches) -> None:
+    branches.write("users/words.txt", "word")
+    branches.write("users/helpers.py", "HERE = __file__\n")
+    branches.migrate(
+        "import users.helpers\nfrom importlib import resources\n"
+        "package, name = users.__name__, '.'.join(['words', 'txt'])\n"
+        "HERE = users.helpers.HERE",
+        BACK.replace("what()", "resources.files(package).joinpath(name).read_text()"),
+    )
+    branches.remove("users/helpers.py")
+    assert branches.seen() == "word"
+
+
+def test_a_data_file_with_nul_characters_is_a_gap(branches: Branches) -> None:
+    data = branches.history.folder / "users/migrations/data.csv"
+    data.write_bytes("a,b".encode("utf-16-le"))
+    branches.migrate(
+        "from pathlib import Path",
+        "DATA = Path(__file__).with_name('data.csv')\n" + BACK.replace("what()", "''"),
+    )
+    branches.history.find("users.0002")
+    gap = "the data file users/migrations/data.csv is not text"
+    assert gap in branches.history.run("verify_migrations")
+
+
+def test_a_data_file_beside_the_packages(branches: Branches) -> None:
+    branches.write("word.sql", "stored")
+    branches.migrate(
+        "from pathlib import Path\nROOT = Path(__file__).parent.parent.parent",
+        BACK.replace("what()", "(ROOT / 'word.sql').read_text()"),
+    )
+    branches.remove("word.sql")
+    target = branches.history.folder / "exported"
+    branches.history.run("export_stored_migrations", "users", f"--output={target}")
+    assert [p.read_text() for p in target.rglob("word.sql")] == ["stored"]
+    assert branches.seen() == "stored"
 
 
 def test_a_class_is_the_checkouts_own(branches: Branches) -> None:
@@ -416,6 +527,177 @@ def test_what_it_needs_is_trusted_as_it_was_stored_only(
     assert "extra" in branches.history.columns("users_thing")
 
 
+EFFECTS = {
+    "singledispatch": """
+        from functools import singledispatch
+        @singledispatch
+        def word(x): return "nothing"
+        @word.register(int)
+        def _(x): return "stored"
+        def what(): return word(1)
+    """,
+    "decorator": """
+        WORDS = {}
+        def register(f):
+            WORDS[f.__name__] = f
+            return f
+        @register
+        def word(): return "stored"
+        def what(): return ",".join(f() for f in WORDS.values()) or "nothing"
+    """,
+    "function that fills": """
+        WORDS = []
+        def _fill():
+            WORDS.append("stored")
+        _fill()
+        def what(): return ",".join(WORDS) or "nothing"
+    """,
+    "function that is given it": """
+        WORDS = []
+        def _fill(words): words.append("stored")
+        _fill(WORDS)
+        def what(): return ",".join(WORDS) or "nothing"
+    """,
+    "global": """
+        WORD = "nothing"
+        def _init():
+            global WORD
+            WORD = "stored"
+        _init()
+        def what(): return WORD
+    """,
+    "subclasses": """
+        class Word:
+            known = []
+            def __init_subclass__(cls): Word.known.append(cls.__name__)
+        class stored(Word): pass
+        def what(): return ",".join(Word.known) or "nothing"
+    """,
+    "setattr": """
+        class Word: pass
+        setattr(Word, "word", "stored")
+        def what(): return getattr(Word, "word", "nothing")
+    """,
+}
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_what_a_module_does_when_it_is_imported(branches: Branches, name: str) -> None:
+    branches.write("users/helpers.py", EFFECTS[name])
+    branches.migrate("from users.helpers import what", BACK)
+    branches.remove("users/helpers.py")
+    assert branches.seen() == "stored"
+
+
+def test_a_filled_table_that_differs_is_used_as_it_was_applied(
+    branches: Branches,
+) -> None:
+    text = EFFECTS["function that fills"]
+    branches.write("users/helpers.py", text)
+    branches.migrate("from users.helpers import what", BACK)
+    branches.write("users/helpers.py", text.replace('"stored"', '"edited"'))
+    assert branches.seen() == "stored"
+
+
+def test_a_table_of_the_checkout_is_not_filled_twice(branches: Branches) -> None:
+    text = """
+        WORDS = []
+        def _fill(words): words.append("stored")
+        _fill(WORDS)
+        class Words(list): pass
+        MORE = Words()
+        MORE.append("stored")
+        """
+    what = "def what(): return ' '.join([*WORDS, *MORE])\n"
+    branches.write("users/helpers.py", dedent(text) + what)
+    branches.migrate("from users.helpers import what", BACK)
+    branches.write("users/helpers.py", text)
+    assert branches.seen() == "stored stored"
+    here: Any = sys.modules["users.helpers"]
+    assert here.WORDS == here.MORE == ["stored"]
+
+
+def test_a_table_that_has_less_here_is_left_alone(branches: Branches) -> None:
+    text = """
+        class Registry:
+            def __init__(self): self.words = []
+            def add(self, f):
+                self.words.append(f)
+                return f
+        words = Registry()
+        @words.add
+        def one(): return "st"
+        """
+    gone = """
+        @words.add
+        def two(): return "ored"
+        """
+    what = "from users.helpers import words\ndef what(): return ''.join("
+    what += "f() for f in words.words)\n"
+    branches.write("users/helpers.py", dedent(text) + dedent(gone))
+    branches.write("users/words.py", what)
+    branches.migrate("from users.words import what", BACK)
+    branches.write("users/helpers.py", text)
+    assert branches.seen() == "stored"
+    here: Any = sys.modules["users.helpers"]
+    assert [f() for f in here.words.words] == ["st"]
+
+
+def test_what_is_set_on_a_function_of_the_checkout_is_not_set_again(
+    branches: Branches,
+) -> None:
+    text = """
+        def word(): return "stored"
+        word.times = getattr(word, "times", 0) + 1
+        """
+    branches.write("users/helpers.py", dedent(text) + "def what(): return word()\n")
+    branches.migrate("from users.helpers import what", BACK)
+    branches.write("users/helpers.py", text)
+    assert branches.seen() == "stored"
+    here: Any = sys.modules["users.helpers"]
+    assert here.word.times == 1
+
+
+def test_a_field_of_the_checkout_is_still_the_only_one(branches: Branches) -> None:
+    field = """
+        from django.db import models
+        class WordField(models.CharField): pass
+        WordField.word = WORD
+        """
+    branches.write(
+        "users/fields.py",
+        dedent(field.replace("= WORD", "= " + "'stored'"))
+        + "def what(): return WordField\n",
+    )
+    branches.migrate(
+        "import users.fields",
+        BACK.replace("what()", "users.fields.what().word"),
+    )
+    branches.write("users/fields.py", field.replace("= WORD", "= " + "'here'"))
+    assert branches.seen() == "here"
+
+
+def test_what_is_private_is_named_and_not_stored(
+    branches: Branches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    branches.write("users/conf.py", "WORD = 'very secret'\n")
+    branches.write(".env", "WORD=hunter2\n")
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "users.conf")
+    branches.migrate(
+        "from pathlib import Path\nfrom users.conf import WORD\n"
+        "ENV = Path(__file__).parent.parent.parent / '.env'",
+        BACK.replace("what()", "WORD"),
+    )
+    history = branches.history
+    assert "secret" not in str(history.sql("SELECT * FROM django_migrations_code"))
+    needed = history.sql("SELECT source_code FROM django_migrations_code_needed")
+    assert "secret" not in str(needed)
+    assert "hunter2" not in str(needed)
+    history.find("users.0002")
+    said = history.run("verify_migrations")
+    assert "users.conf is a settings module; the data file .env is hidden" in said
+
+
 def test_settings_that_a_package_made(branches: Branches) -> None:
     # As packages do for the defaults of their settings.
     branches.write(
@@ -480,5 +762,27 @@ def test_what_was_altered_is_mended_when_it_is_applied_again(
     history.sql("INSERT INTO users_thing (name) VALUES ('')")
     history.sql("DELETE FROM users_thing WHERE name <> ''")
     history.lose("users.0002")
+    branches.remove("users/helpers.py")
+    assert branches.seen() == "stored"
+
+
+@pytest.mark.only("mysql")
+def test_what_the_connection_cannot_write_is_not_stored_damaged(
+    branches: Branches, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = connection.settings_dict
+    before = settings["OPTIONS"]
+    connection.close()
+    settings["OPTIONS"] = {"charset": "utf8"}
+    try:
+        branches.write("users/helpers.py", "def what(): return 'stored' + '😀'[:0]\n")
+        branches.migrate("from users.helpers import what", BACK)
+        assert "The code of users.0002 could not be stored" in caplog.text
+    finally:
+        connection.close()
+        settings["OPTIONS"] = before
+    branches.history.find("users.0002")
+    branches.history.run("migrate")
+    branches.history.lose("users.0002")
     branches.remove("users/helpers.py")
     assert branches.seen() == "stored"

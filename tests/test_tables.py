@@ -263,6 +263,65 @@ def test_rows_are_signed_once_only(old: History) -> None:
         old.migrate("users", "0001")
 
 
+def test_code_is_not_signed_because_its_signature_went(old: History) -> None:
+    # Whoever may write a table may often alter it, too.
+    old.migrate()
+    old.sql("UPDATE django_migrations_code SET source_code = 'raise SystemExit'")
+    old.sql("ALTER TABLE django_migrations_code DROP COLUMN signature")
+    old.write("users.0003", "", [("users", "0001")])
+    old.migrate()
+    with pytest.raises(CommandError, match="not signed"):
+        old.migrate("users", "0001")
+
+
+def test_the_upgrade_says_how_many_it_signed(
+    old: History, caplog: pytest.LogCaptureFixture
+) -> None:
+    old.migrate()
+    (message,) = caplog.messages
+    assert message.endswith("The code of 2 migrations was signed as it was found.")
+    old.migrate()
+    assert len(caplog.messages) == 1
+
+
+def test_without_a_key_the_upgrade_signs_nothing(
+    old: History, caplog: pytest.LogCaptureFixture
+) -> None:
+    old.write("users.0003", "", [("users", "0001")])
+    with override_settings(SECRET_KEY=""):
+        old.migrate()
+    assert old.recorded("users") == ["users.0001", "users.0002_prefs", "users.0003"]
+    assert "was not signed: no SECRET_KEY." in caplog.messages[0]
+    with pytest.raises(CommandError, match="not signed"):
+        old.migrate("users", "0001")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("migrate", "users", "0003"),
+        ("showmigrations",),
+        ("sqlmigrate", "users", "0003"),
+    ],
+)
+def test_what_goes_forward_does_not_need_the_upgrade(
+    old: History, command: tuple[str, ...]
+) -> None:
+    old.write("users.0003", "", [("users", "0001")])
+    old.run(*command)
+    assert ("users.0003" in old.recorded()) == (command[0] == "migrate")
+
+
+@pytest.mark.only("sqlite")
+def test_nobody_is_told_to_delete_rows_for_a_column_that_is_missing(
+    old: History,
+) -> None:
+    old.migrate()
+    old.sql("ALTER TABLE django_migrations_code DROP COLUMN signature")
+    with pytest.raises(CommandError, match=r"Run 'manage\.py migrate django_rewind'"):
+        old.run("verify_migrations")
+
+
 def test_rows_of_an_uninstalled_app_are_signed_too(old: History) -> None:
     OldMigrationCode(
         app_label="gone",

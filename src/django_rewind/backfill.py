@@ -45,14 +45,19 @@ def backfill(
 
     A failure is logged, unless the migration is one of the `quiet`.
     """
+    # Late, since most runs store nothing here.
+    from . import journal
+
     tables.ensure(connection)
-    faked = store.contents(connection).faked
+    known = store.contents(connection).faked
+    # Its app may have been in DJANGO_REWIND_EXCLUDE_APPS then.
+    faked = {**journal.faked(journal.read(connection)), **dict.fromkeys(known, True)}
     for key in keys:
         if store_code(
             connection,
             key,
             StoredCode.Captured.LATER,
-            faked=key in faked,
+            faked=faked.get(key, False),
             quiet=key in quiet,
         ):
             yield key

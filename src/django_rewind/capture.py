@@ -6,7 +6,6 @@ import ast
 import json
 import platform
 import re
-from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -21,7 +20,17 @@ from .models import Key, MigrationCode
 from .source import UNPARSABLE
 from .standins import SETTINGS
 
-SETTING = re.compile(r"\bsettings\.([A-Z][A-Z0-9_]+)\b")
+SETTINGS_AS = re.compile(r"\bsettings\s+as\s+(\w+)")
+# A default is at hand: hasattr(settings, "X"), getattr(settings, "X", 1)
+FORESEEN = re.compile(
+    r"\bhasattr\(\s*settings\s*,\s*['\"](\w+)['\"]"
+    r"|\bgetattr\(\s*settings\s*,\s*['\"](\w+)['\"]\s*,\s*[^\s)]"
+)
+
+# Settings of Django that it gives no default.
+OF_DJANGO = frozenset(
+    {"MESSAGE_LEVEL", "MESSAGE_TAGS", "ROOT_URLCONF", "SETTINGS_MODULE", "SITE_ID"}
+)
 
 # The packages in a RECORD, which has a line for each file.
 TOP_LEVEL = re.compile(r"^([^/,.]+)/__init__\.py,", re.MULTILINE)
@@ -53,10 +62,7 @@ def capture(
         dependencies = source.dependencies(module, app_label)
         code.dependencies = "" if dependencies is None else json.dumps(dependencies)
         needed = closure.trace(module, code.source_code, conf.closure_limit())
-        made = _settings_made([code.source_code, *needed.texts.values()])
-        if made:
-            needed = needed._replace(texts={**needed.texts, SETTINGS: made})
-        set_needed(code, needed)
+        set_needed(code, _with_settings(needed, code.source_code))
     except SourceUnavailable as error:
         if isinstance(error.__cause__, OSError):
             # There is a source, or was a moment ago: a failure, not a gap.
@@ -80,24 +86,57 @@ def set_source(code: MigrationCode, text: str) -> None:
     code.digest = source.digest(text)
 
 
-def _settings_made(texts: Iterable[str]) -> str:
-    """The settings that are read, and that neither Django nor the project has.
+def _with_settings(needed: Closure, source_code: str) -> Closure:
+    """With the settings that are read and that Django does not have.
 
-    Packages add such defaults when they are imported. What the project itself sets
-    may be secret, and other branches have it too.
+    Packages add defaults when they are imported. What the project itself sets may be
+    secret: it is named, for a branch that does not set it.
     """
-    read = {
-        name for text in texts if "settings." in text for name in SETTING.findall(text)
-    }
-    made = {
-        name: getattr(settings, name)
-        for name in sorted(read)
-        if hasattr(settings, name)
-        and not hasattr(global_settings, name)
-        and not settings.is_overridden(name)  # type: ignore[misc]
-    }
+    modules = [text for name, text in needed.texts.items() if "/" not in name]
+    texts = [text for text in [source_code, *modules] if "settings" in text]
+    read = set[str]().union(*map(_settings_read_in, texts)) - OF_DJANGO
+    found = filter(lambda name: hasattr(settings, name), sorted(read))
+    others = [name for name in found if not hasattr(global_settings, name)]
+    own = [n for n in others if settings.is_overridden(n)]  # type: ignore[misc]
+    made = {n: getattr(settings, n) for n in others if n not in own}
     lines = [f"{n} = {value!r}\n" for n, value in made.items() if _is_literal(value)]
-    return "".join(lines)
+    return Closure(
+        {**needed.texts, SETTINGS: "".join(lines)} if lines else needed.texts,
+        needed.gaps
+        + [
+            f"the setting {name} is the project's own"
+            for name in _relied_on(own, texts)
+        ],
+    )
+
+
+def _relied_on(names: list[str], texts: list[str]) -> list[str]:
+    """Those of some settings without which this code would fail."""
+    if not names:
+        return []
+    swappable = {m._meta.swappable for m in apps.get_models(include_swapped=True)}
+    read: set[str] = set()
+    for text in texts:
+        foreseen = {name for match in FORESEEN.findall(text) for name in match}
+        read |= _names_in(text) - foreseen
+    return [name for name in names if name in read and name not in swappable]
+
+
+def _settings_read_in(text: str) -> set[str]:
+    names = "|".join(["settings", *map(re.escape, SETTINGS_AS.findall(text))])
+    name = "[A-Z][A-Z0-9_]+"
+    reads = rf"\b(?:{names})(?:\.|\s*,\s*['\"])({name})\b"
+    return set(re.findall(reads, text))
+
+
+def _names_in(text: str) -> set[str]:
+    """The attributes and texts in it, without what only a comment says."""
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except UNPARSABLE:
+        return set()
+    names = [getattr(node, "attr", getattr(node, "value", "")) for node in nodes]
+    return {name for name in names if isinstance(name, str)}
 
 
 def _is_literal(value: object) -> bool:

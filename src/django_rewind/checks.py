@@ -66,7 +66,7 @@ def _check_database(alias: str) -> list[checks.CheckMessage]:
 
 
 def _ghosts(alias: str, answers: Collection[Status]) -> list[checks.CheckMessage]:
-    ghosts = [answer for answer in answers if answer.is_ghost]
+    ghosts = status.ghosts_to_rewind(answers)
     if not ghosts:
         return []
     lacking = [ghost for ghost in ghosts if ghost.gap or not ghost.stored]

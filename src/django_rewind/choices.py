@@ -9,12 +9,13 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
 from django.db.migrations.operations.base import Operation
 
-from . import importer, likeness, store
+from . import importer, likeness, planning, store
 from .exceptions import NotTrusted, Unreachable
 from .ghosts import Ghosts
 from .models import Key
 from .points import Point
 from .status import File
+from .terminal import on_one_line
 
 # Its migrations are reversed if they are named, and not with others: the stored code
 # of all the others would go with them.
@@ -33,13 +34,22 @@ def not_of_this_checkout(
 ) -> Chosen:
     """Ghosts; and names whose files now make another schema than what was applied."""
     chosen = Chosen({}, [])
+    switched_off: dict[str, str] = {}
     for key, answer in ghosts.statuses.items():
         if app_label not in (None, key[0]) or key[0] == OWN_APP:
             continue
-        if answer.is_ghost:
+        if answer.is_ghost and answer.switched_off:
+            switched_off.setdefault(key[0], key[1])
+        elif answer.is_ghost:
             chosen.reasons[key] = "ghost"
         elif answer.recorded and answer.file is File.EDITED:
             _choose_edited(connection, ghosts, key, chosen)
+    for label, name in switched_off.items():
+        chosen.notes.append(
+            f"{on_one_line(label)}: {on_one_line(name)} and what came after it is left "
+            "alone. The app is installed, and Django is kept from seeing its "
+            "migrations, by MIGRATION_MODULES or for want of an __init__.py."
+        )
     for squash, note in _squashes_of_something_else(connection, ghosts):
         if app_label in (None, squash[0]):
             chosen.notes.append(note)
@@ -76,8 +86,10 @@ def _squashes_of_something_else(
     """A squash goes by names, and another branch may have applied others by these."""
     files = ghosts.files
     for squash, migration in files.replacements.items():
+        if squash not in files.graph.nodes:
+            continue
         applied = _applied_in_its_place(connection, ghosts, migration)
-        if squash not in files.graph.nodes or applied is None:
+        if applied is None:
             continue
         before = files.project_state(squash, at_end=False)
         is_same = likeness.make_the_same_schema(applied, migration, before, connection)
@@ -162,13 +174,22 @@ def last(steps: int, ghosts: Ghosts) -> Mapping[Key, str]:
     reason = (
         "the last one applied" if steps == 1 else f"one of the last {steps} applied"
     )
-    recorded = [key for key in _as_applied(ghosts) if key[0] != OWN_APP]
-    return dict.fromkeys(recorded[-steps:], reason)
+    applied = [key for key in _as_applied(ghosts) if key[0] != OWN_APP]
+    graph = ghosts.files.graph
+    # What was renumbered may have been applied before what it now depends on.
+    ancestors = {
+        key: graph.forwards_plan(key) if key in graph.nodes else [] for key in applied
+    }
+    order = planning.order_of_application(ancestors, applied)
+    return dict.fromkeys(order[-steps:], reason)
 
 
 def _as_applied(ghosts: Ghosts) -> Collection[Key]:
     found: dict[Key, None] = {}
     for key in ghosts.recorded:
+        if _replaces_what_is_recorded(ghosts, key):
+            # It was recorded when it was found, and applied as what it replaced.
+            continue
         for node in _stands_for(ghosts, key):
             # As late as the last of what it stands for.
             found.pop(node, None)
@@ -176,15 +197,28 @@ def _as_applied(ghosts: Ghosts) -> Collection[Key]:
     return found
 
 
-def _stands_for(ghosts: Ghosts, key: Key) -> Iterator[Key]:
-    superseded_by = ghosts.statuses[key].superseded_by
-    if superseded_by is not None:
-        yield superseded_by
-    elif key in ghosts.applied_by:
+def _replaces_what_is_recorded(ghosts: Ghosts, key: Key) -> bool:
+    squash = ghosts.files.replacements.get(key)
+    replaced = {*(squash.replaces if squash else ghosts.statuses[key].replaces)}
+    return not (replaced - {key}).isdisjoint(ghosts.recorded)
+
+
+def _stands_for(
+    ghosts: Ghosts, key: Key, seen: Collection[Key] = frozenset()
+) -> Iterator[Key]:
+    """In the graph. A squash may have been squashed again."""
+    files, answer = ghosts.files, ghosts.statuses.get(key)
+    if key in ghosts.applied_by:
         yield ghosts.applied_by[key]
-    elif key in ghosts.files.graph.nodes or key not in ghosts.files.disk_migrations:
+        return
+    if answer is not None and answer.superseded_by is not None:
+        others = [answer.superseded_by]
+    elif key in files.graph.nodes or key not in files.disk_migrations:
         yield key
+        return
     else:
-        for squash, migration in ghosts.files.replacements.items():
-            if key in migration.replaces:
-                yield squash
+        squashes = files.replacements.items()
+        others = [squash for squash, found in squashes if key in found.replaces]
+    for other in others:
+        if other not in seen:
+            yield from _stands_for(ghosts, other, {*seen, key})

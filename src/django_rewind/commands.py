@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import find_commands
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -17,6 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from . import store
 from .exceptions import RewindError
 from .models import Key
+from .store import Contents
 from .terminal import shortened
 
 
@@ -68,6 +70,9 @@ class DatabaseCommand(BaseCommand):
             self.run(find_connection(options["database"]), options)
         except RewindError as error:
             raise CommandError(str(error)) from error
+        except ImproperlyConfigured as error:
+            # DATABASES may be empty, or SECRET_KEY, where an image is built.
+            raise CommandError(f"Settings are missing: {error}") from error
 
     def run(self, connection: BaseDatabaseWrapper, options: dict[str, Any]) -> None:
         raise NotImplementedError("subclasses of DatabaseCommand must provide run()")
@@ -99,6 +104,17 @@ def check_app_label(app_label: str | None, known: Collection[Key]) -> None:
         )
 
 
+def check_app_is_known(
+    connection: BaseDatabaseWrapper, app_label: str | None
+) -> Contents:
+    """What the database knows; raises CommandError for an app that nobody knows."""
+    with store.reading(connection):
+        contents = store.contents(connection)
+        store.add_unrecorded(connection, contents)
+    check_app_label(app_label, [*contents.recorded, *contents.stored])
+    return contents
+
+
 def stored_keys(
     connection: BaseDatabaseWrapper, app_label: str | None, name: str | None = None
 ) -> list[Key]:
@@ -107,10 +123,7 @@ def stored_keys(
     As in Django, a prefix that fits one name is enough. Raises CommandError if there
     is no such app or migration.
     """
-    with store.reading(connection):
-        contents = store.contents(connection)
-        store.add_unrecorded(connection, contents)
-    check_app_label(app_label, [*contents.recorded, *contents.stored])
+    contents = check_app_is_known(connection, app_label)
     keys = [key for key in contents.stored if app_label in (None, key[0])]
     if name is None:
         return keys

@@ -6,7 +6,7 @@ https://www.sqlite.org/lang_createtable.html
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 TOKEN = re.compile(
@@ -31,8 +31,51 @@ class Definition(NamedTuple):
     names: frozenset[str]
 
 
+class Generated(NamedTuple):
+    """The parts of a generated column's SQL."""
+
+    expression: str
+    is_stored: bool
+    # All else: its type and its constraints.
+    rest: str
+    # All that the expression mentions, in lower case.
+    names: frozenset[str]
+
+
 def read(create_table: str) -> list[Definition]:
     return [_definition(part) for part in _parts(create_table) if part]
+
+
+def take_apart(generated: str) -> Generated:
+    """What comes after the name of a generated column."""
+    tokens = TOKEN.findall(generated)
+    start = [text.lower() for text in tokens].index("as")
+    end = _closing(tokens, start)
+    expression = "".join(tokens[start + 1 : end]).strip()[1:].strip()
+    before, after = "".join(tokens[:start]), "".join(tokens[end + 1 :])
+    before = re.sub(r"(?i)\s*generated\s+always\s*$", "", before)
+    kind = re.match(r"(?i)\s*(stored|virtual)?\b", after)
+    return Generated(
+        expression,
+        kind is not None and (kind[1] or "").lower() == "stored",
+        f"{before.strip()} {after[kind.end() if kind else 0 :].strip()}".strip(),
+        _mentioned(tokens[start + 1 : end]),
+    )
+
+
+def _closing(tokens: list[str], start: int) -> int:
+    """Where the first parenthesis from there on is closed."""
+    depth = 0
+    for position in range(start, len(tokens)):
+        depth += {"(": 1, ")": -1}.get(tokens[position], 0)
+        if depth == 0 and tokens[position] == ")":
+            return position
+    return len(tokens)
+
+
+def _mentioned(tokens: Iterable[str]) -> frozenset[str]:
+    words = (text for text in tokens if not text.isspace() and text[0] != "'")
+    return frozenset(_unquoted(word).casefold() for word in words)
 
 
 def _parts(create_table: str) -> Iterator[list[str]]:
@@ -57,7 +100,7 @@ def _parts(create_table: str) -> Iterator[list[str]]:
 def _definition(part: list[str]) -> Definition:
     words = [text for text in part if not text.isspace()]
     sql = "".join(part).strip()
-    names = frozenset(_unquoted(w).casefold() for w in words if not w.startswith("'"))
+    names = _mentioned(words)
     kind = words[0].lower()
     if kind not in OF_TABLES:
         rest = sql[len(words[0]) :].strip()

@@ -136,7 +136,8 @@ class Stopped(RewindError):
         super().__init__(done, left, error, half)
 
     def __str__(self) -> str:
-        reason = on_one_line(f"{type(self.error).__name__}: {self.error}")
+        # A KeyboardInterrupt says nothing.
+        reason = on_one_line(f"{type(self.error).__name__}: {self.error}".rstrip(": "))
         lines = [
             f"Stopped at {self.left[0] if self.left else 'the end'}: {reason}",
             *self.half.splitlines(),

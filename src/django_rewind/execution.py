@@ -83,18 +83,10 @@ def apply_again(plan: Plan, output: Output, *, fake: bool) -> None:
     Raises Stopped if one fails.
     """
     again = plan.again
-    if again is None or not again.keys:
-        return
-    with history.using(again.history):
-        runner = MigrationExecutor(plan.connection)
-        wanted = {*again.keys, *again.history.migrations}
-        targets = [
-            key
-            for key, migration in runner.loader.graph.nodes.items()
-            if key not in runner.loader.applied_migrations
-            and not wanted.isdisjoint([key, *migration.replaces])
-        ]
-        _run(runner, _plan_forwards(runner, targets), output, fake=fake)
+    if again is not None and again.plan:
+        steps = [(migration, False) for migration in again.plan]
+        with history.using(again.history):
+            _run(again.runner, steps, output, fake=fake)
 
 
 def apply_first(plan: Plan, keys: Sequence[Key], output: Output) -> None:
@@ -131,7 +123,10 @@ def _run(
 
     def progress(action: str, migration: Any = None, fake: bool = False) -> None:
         if output.progress is not None:
-            output.progress(action, migration, fake)
+            is_faked = action == "apply_success" and getattr(
+                migration, "is_faked", False
+            )
+            output.progress(action, migration, fake or is_faked)
         if action in ("apply_success", "unapply_success"):
             done.append(str(migration))
             if then is not None:

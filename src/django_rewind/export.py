@@ -104,7 +104,7 @@ def _files_of(code: MigrationCode) -> Iterator[File]:
 def _needed_files(folder: Path, needed: Mapping[str, str]) -> Iterator[File]:
     for name, text in needed.items():
         if "/" in name:
-            path = Path(*_checked(name.split("/"), DATA_NAME))
+            path = Path(*_checked(name.removeprefix("./").split("/"), DATA_NAME))
             yield File(folder / path, text.encode())
         elif text or not name.endswith(PACKAGE) or name[: -len(PACKAGE)] not in needed:
             is_package = f"{name}{PACKAGE}" in needed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ from django.db.migrations.loader import MigrationLoader
 from . import importer, journal, planning, signing, source, store
 from .exceptions import NotTrusted, Problem, Unreachable
 from .history import StoredHistory
+from .journal import Entry
 from .models import Key, MigrationCode
 from .status import File, Status
 from .terminal import on_one_line
@@ -120,21 +121,29 @@ class Ghosts:
 
     def add_faked(self, connection: BaseDatabaseWrapper, keys: Collection[Key]) -> None:
         """Those that have their files too: stored code takes part, so as it says."""
-        wanted = [key for key in keys if self._is_file_of_faked(key)]
-        for key, code in store.fetch(connection, wanted).items():
+        faked = {
+            key: names
+            for key in keys
+            if key not in self.loaded and key in self.files.disk_migrations
+            if (names := self._faked_as(key))
+        }
+        codes = store.fetch(connection, {n for names in faked.values() for n in names})
+        for key, names in faked.items():
             try:
-                signing.verify(code)
+                for name in names:
+                    signing.verify(codes[name])
                 self._add(importer.make_faked(self.files.disk_migrations[key]))
             except NotTrusted as reason:
-                self._add_unreachable(key, reason, code)
+                self._add_unreachable(key, reason, codes[name])
 
-    def _is_file_of_faked(self, key: Key) -> bool:
-        return (
-            key not in self.loaded
-            and key in self.statuses
-            and self.statuses[key].faked
-            and key in self.files.disk_migrations
-        )
+    def _faked_as(self, key: Key) -> list[Key]:
+        """The names that were faked; of a squash maybe all those that it replaces."""
+        answer, squash = self.statuses.get(key), self.files.replacements.get(key)
+        if answer is not None or squash is None:
+            return [key] if answer is not None and answer.faked else []
+        replaced = [(app_label, name) for app_label, name in squash.replaces]
+        answers = map(self.statuses.get, replaced)
+        return replaced if all(a is not None and a.faked for a in answers) else []
 
     def has_ghost(self, key: Key) -> bool:
         return key in self.loaded and key not in self.files.disk_migrations
@@ -173,6 +182,28 @@ class Ghosts:
         return StoredHistory(
             self.alias, self.loaded, superseded, before, frozenset(uninstalled)
         )
+
+    def fit(
+        self, more: Mapping[Key, Migration], staying: Mapping[Key, Migration]
+    ) -> dict[Key, Key]:
+        """Let more stored migrations depend on what is in force.
+
+        Gives those that cannot enter the graph, and a dependency that is nowhere.
+        """
+        known = {**staying, **more}
+        migration: Any
+        for migration in more.values():
+            migration.dependencies = [
+                dependency if dependency in more else self._in_force(dependency)
+                for dependency in migration.dependencies
+            ]
+            migration.run_before = [
+                key
+                for key in migration.run_before
+                if key in known or self._is_on_disk(key)
+            ]
+        lost = planning.missing_dependencies(known, self._is_on_disk)
+        return {key: dependency for key, dependency in lost.items() if key in more}
 
     def problem(self, key: Key) -> Problem:
         reason = self.unreachable[key]
@@ -216,7 +247,9 @@ class Ghosts:
 
     def _recorded_before(self, key: Key) -> list[Key]:
         before = self.recorded[: self.recorded.index(key)]
-        return [other for other in before if other[0] == key[0]][-1:]
+        # But for what it stands for itself, as a squash.
+        others = [k for k in before if k[0] == key[0] and self._in_force(k) != key]
+        return others[-1:]
 
     def _drop_those_that_lack_a_dependency(self) -> None:
         lost = planning.missing_dependencies(self.loaded, self._is_on_disk)
@@ -246,12 +279,13 @@ class Ghosts:
                 dependency = answer.superseded_by
             elif dependency not in self.recorded and not self._is_on_disk(dependency):
                 # It may have another name since; see adoption.
-                dependency = self._adopted.get(dependency, dependency)
+                found = journal.follow({dependency: ""}, self._entries)
+                dependency, _ = found[dependency]
         return dependency
 
     @cached_property
-    def _adopted(self) -> dict[Key, Key]:
-        return journal.adopted(journal.read(self.connection))
+    def _entries(self) -> list[Entry]:
+        return journal.read(self.connection)
 
     def _is_known(self, key: Key) -> bool:
         return key in self.loaded or self._is_on_disk(key)

@@ -19,6 +19,7 @@ from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
 from . import conf, git, notice, places, status
@@ -204,9 +205,9 @@ def report() -> str:
         answers = status.read(connection, compare=False).values()
     except RewindError as error:
         return shortened(str(error))
-    except DatabaseError as error:
+    except (DatabaseError, ImproperlyConfigured) as error:
         return f"No answer from database '{DEFAULT_DB_ALIAS}': {shortened(str(error))}"
-    ghosts = [answer for answer in answers if answer.is_ghost]
+    ghosts = status.ghosts_to_rewind(answers)
     return notice.of_ghosts(DEFAULT_DB_ALIAS, ghosts) if ghosts else ""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
@@ -29,6 +29,20 @@ class StoredHistory(NamedTuple):
     uninstalled: frozenset[str] = frozenset()
     # What is applied again from stored code, and its row.
     codes: Mapping[Key, MigrationCode] = MappingProxyType({})
+    # What is recorded, and will not be when this counts.
+    gone: frozenset[Key] = frozenset()
+
+    def with_superseded(self, keys: Iterable[Key]) -> set[Key]:
+        """These records, and those that go with them."""
+        found: set[Key] = set()
+        pending = [*keys]
+        while pending:
+            key = pending.pop()
+            if key not in found:
+                found.add(key)
+                # A squash that stands for another one stands for what that replaced.
+                pending += self.superseded.get(key, ())
+        return found
 
 
 _current: ContextVar[StoredHistory | None] = ContextVar("stored_history", default=None)

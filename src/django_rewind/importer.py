@@ -32,9 +32,20 @@ class StoredMigration(Migration):
 
 
 class FakedMigration(Migration):
-    """Recorded with --fake: to reverse it would drop what it never made."""
+    """Recorded with --fake: to reverse it would drop what it never made.
+
+    Nor does it make that when it is recorded once more.
+    """
 
     is_faked = True
+
+    def apply(
+        self,
+        project_state: ProjectState,
+        schema_editor: BaseDatabaseSchemaEditor,
+        collect_sql: bool = False,
+    ) -> ProjectState:
+        return self.mutate_state(project_state, preserve=False)
 
     def unapply(
         self,

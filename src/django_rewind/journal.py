@@ -29,7 +29,7 @@ from django.db.migrations import Migration
 from django.utils import timezone
 
 from . import advisory, git, tables
-from .actions import ADOPT
+from .actions import ADOPT, APPLY, BACKWARDS, FORWARDS
 from .exceptions import RewindError
 from .models import Key
 from .places import project_folder
@@ -204,7 +204,7 @@ class Step:
     def fail(self, error: BaseException) -> None:
         # What "done" followed may have been taken back with its transaction.
         self.run.forget_last(self.connection)
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}".rstrip(": ")
         self.write(FAILED, error=reason[:2000], seconds=self._seconds())
 
     def write(self, event: str, **more: Any) -> None:
@@ -368,18 +368,61 @@ REQUIRED = {
 }
 
 
-def adopted(entries: Iterable[Entry]) -> dict[Key, Key]:
-    """Names that records had → those that they were given."""
-    names: dict[Key, Key] = {}
+def faked(entries: Iterable[Entry]) -> dict[Key, bool]:
+    """What was recorded → whether with --fake; nothing of what only its squash was."""
+    found = {}
     for entry in entries:
         fields = entry.fields
-        if fields.get("action") == ADOPT and fields.get("event") == DONE:
-            app_label, name = fields.get("was", ("", ""))
-            old = app_label, name
-            names = {k: entry.key if new == old else new for k, new in names.items()}
-            names[old] = entry.key
-            names.pop(entry.key, None)
-    return names
+        if fields.get("event") == DONE and fields.get("action") in (APPLY, ADOPT):
+            for label, name, _ in fields["records"]:
+                found[label, name] = bool(fields.get("fake"))
+    return found
+
+
+def follow(
+    records: Mapping[Key, str], entries: Iterable[Entry]
+) -> dict[Key, tuple[Key, str]]:
+    """Records, with the digests of their code → what adoptions since called them.
+
+    `entries`: those since. With the digest of the code that a new name stands for.
+    """
+    found = {key: (key, digest) for key, digest in records.items()}
+    gone: set[Key] = set()
+    for entry in entries:
+        fields = entry.fields
+        action = fields.get("action")
+        if fields.get("event") != DONE:
+            continue
+        digests = {(label, name): digest for label, name, digest in fields["records"]}
+        if action in BACKWARDS:
+            gone.update(digests)
+        elif action in FORWARDS:
+            for key in found.keys() & digests.keys():
+                if found[key][0] in gone:
+                    # The name that was given up is taken again.
+                    found[key] = key, records[key]
+            gone.difference_update(digests)
+        elif action == ADOPT:
+            names = tuple(fields.get("was", ("", ""))), entry.key
+            _rename(found, records, digests, *names)
+            gone.discard(entry.key)
+    return found
+
+
+def _rename(
+    found: dict[Key, tuple[Key, str]],
+    records: Mapping[Key, str],
+    digests: Mapping[Key, str],
+    old: Key,
+    new: Key,
+) -> None:
+    for key, (name, digest) in found.items():
+        if name == old:
+            is_same = digest == digests.get(old)
+            found[key] = new, digests.get(new, "") if is_same else digest
+        elif name == new:
+            # What had that name was reversed, or this could not take it.
+            found[key] = key, records[key]
 
 
 def broken_links(entries: Iterable[Entry]) -> Iterator[Entry]:

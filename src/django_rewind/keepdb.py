@@ -14,13 +14,12 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
 from . import conf, signals, status
 from .exceptions import RewindError, TableOutdated
 from .models import Key
-from .status import File, Status
+from .status import File
 from .terminal import first_of, printable
 
 # So many migrations are named.
@@ -150,16 +149,8 @@ def _is_of_another_branch(connection: BaseDatabaseWrapper) -> bool:
         for answer in status.read(connection).values()
         if answer.is_ghost or (answer.recorded and answer.file is File.EDITED)
     ]
-    return bool(found) and not any(map(_has_migrations_turned_off, found))
-
-
-def _has_migrations_turned_off(answer: Status) -> bool:
-    """As by pytest's --no-migrations: then its tables are made without them."""
-    try:
-        module, _ = MigrationLoader.migrations_module(answer.app_label)
-    except LookupError:
-        return False
-    return module is None
+    # Switched off as by pytest's --no-migrations: its tables are made without them.
+    return bool(found) and not any(answer.switched_off for answer in found)
 
 
 def _has_more(creation: Any, suffix: str) -> bool:

@@ -7,7 +7,8 @@ not the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration, RunPython, SeparateDatabaseAndState
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ModelState, ProjectState
+from django.db.models.options import normalize_together
 from django.utils.functional import Promise
+
+from . import naming
 
 # Of fields: what no database knows of.
 NOT_IN_SCHEMA = {
@@ -31,19 +35,18 @@ NOT_IN_SCHEMA = {
     "verbose_name",
 }
 
-# Of models: what a database knows of.
+# Of columns: what a database knows of beside their types.
+OF_COLUMNS = {"db_comment", "db_default", "db_persist", "db_tablespace", "expression"}
+
+# The same of tables.
 IN_SCHEMA = (
     "constraints",
-    "db_table",
     "db_table_comment",
     "db_tablespace",
-    "index_together",
     "indexes",
-    "managed",
     "order_with_respect_to",
-    "proxy",
-    "unique_together",
 )
+TOGETHER = "unique_together", "index_together"
 
 
 def do_the_same(one: Migration, other: Migration) -> bool:
@@ -79,36 +82,85 @@ def make_the_same_schema(
 def _schema_after(
     migration: Migration, before: ProjectState, connection: BaseDatabaseWrapper
 ) -> Any:
+    """By the names that the database has, whatever the state calls it."""
     state = migration.mutate_state(before, preserve=True)
     return {
-        key: _schema(model, connection)
-        for key, model in state.models.items()
+        naming.table(model): _table(model, state, connection)
+        for model in state.models.values()
         if model.options.get("managed", True) and not model.options.get("proxy")
     }
 
 
-def _schema(model: ModelState, connection: BaseDatabaseWrapper) -> Any:
+def _table(
+    model: ModelState, state: ProjectState, connection: BaseDatabaseWrapper
+) -> Any:
+    columns, m2m = {}, {}
+    for name, field in model.fields.items():
+        field = _named(name, field)
+        if field.many_to_many:
+            if field.remote_field.through is None:
+                table = naming.m2m_table(model, name, field)
+                m2m[table] = _target(field, model, state)
+        else:
+            columns[field.column or name] = _column(field, model, state, connection)
     options = {k: meaning(model.options[k]) for k in IN_SCHEMA if model.options.get(k)}
-    fields = {name: _column(field, connection) for name, field in model.fields.items()}
-    return options, fields
+    together = {
+        option: {
+            tuple(_columns(model, names)) for names in normalize_together(declared)
+        }
+        for option in TOGETHER
+        if (declared := model.options.get(option))
+    }
+    return columns, m2m, options, together
 
 
-def _column(field: Any, connection: BaseDatabaseWrapper) -> Any:
-    _, _, args, kwargs = field.deconstruct()
-    known = {key: value for key, value in kwargs.items() if key not in NOT_IN_SCHEMA}
+def _columns(model: ModelState, names: Iterable[str]) -> Iterator[str]:
+    return (_named(name, model.fields[name]).column for name in names)
+
+
+def _named(name: str, field: Any) -> Any:
+    field = copy(field)
+    field.set_attributes_from_name(name)
+    return field
+
+
+def _column(field: Any, model: ModelState, state: ProjectState, connection: Any) -> Any:
     if field.is_relation:
-        return meaning([args, {k: v for k, v in known.items() if k != "default"}])
-    return (
+        made: Any = _target(field, model, state)
+    elif field.column is None:
+        # Made of others, as a CompositePrimaryKey.
+        made = meaning(list(field.deconstruct())[-2:])
+    else:
         # Custom classes, and the same one at another path, by what they make.
-        field.db_type(connection),
-        [bool(getattr(field, name)) for name in ("null", "unique", "primary_key")],
-        meaning(
-            {
-                k: known[k]
-                for k in ("db_column", "db_index", "db_default") & known.keys()
-            }
-        ),
+        made = field.db_parameters(connection)
+    _, _, _, kwargs = field.deconstruct()
+    return (
+        made,
+        bool(field.null),
+        bool(field.primary_key),
+        bool(field.unique),
+        bool(field.db_index or field.unique),
+        meaning({name: kwargs[name] for name in OF_COLUMNS & kwargs.keys()}),
     )
+
+
+def _target(field: Any, model: ModelState, state: ProjectState) -> Any:
+    """What its foreign keys refer to, and what the database does if that goes."""
+    key = naming.target(field, model)
+    target = state.models.get(key)
+    if target is None:
+        return key
+    to = getattr(field.remote_field, "field_name", None) or _primary_key(target)
+    # Of a ManyToManyField, its relation knows.
+    owner = field if hasattr(field, "db_constraint") else field.remote_field
+    # Django 6.1
+    on_delete = getattr(field.remote_field, "on_delete", None)
+    in_database = hasattr(on_delete, "on_delete_sql") and str(on_delete)
+    return naming.table(target), to, owner.db_constraint, in_database
+
+
+def _primary_key(model: ModelState) -> str:
+    return next((n for n, f in model.fields.items() if f.primary_key), "id")
 
 
 def _opaque(operations: Collection[Operation]) -> Iterator[Operation]:

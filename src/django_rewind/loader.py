@@ -34,6 +34,18 @@ class SeesGhosts(MigrationLoader):
     Outside a rollback there is no stored history, and it does what Django's does.
     """
 
+    @property
+    def applied_migrations(self) -> Any:
+        return self._applied_migrations
+
+    @applied_migrations.setter
+    def applied_migrations(self, found: Any) -> None:
+        # build_graph() goes by it as soon as it has it.
+        stored = history.of(self.connection)
+        if found and stored and stored.gone:
+            found = {k: record for k, record in found.items() if k not in stored.gone}
+        self._applied_migrations = found
+
     def load_disk(self) -> None:
         super().load_disk()
         self.ghosts: dict[Key, Migration] = {}

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from django.db import DatabaseError
+from django.db import DatabaseError, DataError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
 
@@ -16,7 +16,7 @@ from .models import StoredCode
 # SQLite takes no more than 999 parameters by default.
 BATCH = 500
 
-DIGEST = re.compile("[0-9a-f]{64}")
+DIGEST = "[0-9a-f]{64}"
 
 
 def rows(connection: BaseDatabaseWrapper) -> QuerySet[Any]:
@@ -76,7 +76,9 @@ def _batches(
     if wanted is None:
         wanted = rows(connection).values_list("digest", flat=True)
     # Not every driver takes what somebody else may have written there.
-    ordered = sorted(d for d in wanted if isinstance(d, str) and DIGEST.fullmatch(d))
+    ordered = sorted(
+        d for d in wanted if isinstance(d, str) and re.fullmatch(DIGEST, d)
+    )
     for start in range(0, len(ordered), size):
         yield ordered[start : start + size]
 
@@ -128,6 +130,9 @@ def save(connection: BaseDatabaseWrapper, code: StoredCode) -> None:
     if altered:
         delete(connection, altered)
         _insert(connection, {digest: texts[digest] for digest in altered})
+        if altered - _intact_texts(connection, sorted(altered)).keys():
+            # MySQL's INSERT IGNORE stores what its character set can hold.
+            raise DataError("the database does not keep the code that it needs")
 
 
 def _insert(connection: BaseDatabaseWrapper, texts: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
 from . import conf, status
@@ -43,10 +44,10 @@ def beside_unapplied(check_migrations: Callable[..., None]) -> Callable[..., Non
             return
         try:
             answers = status.read(connections[DEFAULT_DB_ALIAS], compare=False).values()
-        except (RewindError, DatabaseError):
+        except (RewindError, DatabaseError, ImproperlyConfigured):
             # A server must not fail to start because of us; `check --database` tells.
             return
-        ghosts = [answer for answer in answers if answer.is_ghost]
+        ghosts = status.ghosts_to_rewind(answers)
         if ghosts:
             self.stdout.write(self.style.NOTICE(of_ghosts(DEFAULT_DB_ALIAS, ghosts)))
 

@@ -22,7 +22,9 @@ from django.db.migrations.operations import (
 )
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ModelState, ProjectState
+from django.db.models.options import normalize_together
 
+from . import naming
 from .models import Key
 
 # As a name, what `migrate` takes for "before the first one".
@@ -96,17 +98,15 @@ def refers_to_what_is_not_there(state: ProjectState, app_label: str) -> bool:
 
 
 def _lacks_fields(model: ModelState) -> bool:
-    together = model.options.get("unique_together") or ()
+    together = normalize_together(model.options.get("unique_together") or ())
     return any(name not in model.fields for names in together for name in names)
 
 
 def _lacks_models(model: ModelState, state: ProjectState) -> bool:
     for field in model.fields.values():
-        to = getattr(field.remote_field, "model", None) if field.is_relation else None
-        if not isinstance(to, str) or to == "self":
+        if not isinstance(getattr(field.remote_field, "model", None), str):
             continue
-        app_label, _, name = to.lower().rpartition(".")
-        key = app_label or model.app_label, name
+        key = naming.target(field, model)
         if key not in state.models and key[0] not in state.real_apps:
             return True
     return False

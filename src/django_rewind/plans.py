@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
 
+from django.apps import apps
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
 
@@ -23,6 +24,7 @@ from . import (
     rewind,
     source,
     store,
+    targets,
 )
 from .adoption import Adoption
 from .effects import Effects
@@ -56,7 +58,8 @@ class Step(NamedTuple):
     database: str
     app_label: str
     migration_name: str
-    # "reverse", "fake" (only the record goes), "adopt" or "apply".
+    # "reverse", "fake" (only the record goes), "adopt", "apply" or "record" (only the
+    # record comes back).
     action: str
     reason: str
     # "stored code" or "file".
@@ -77,6 +80,7 @@ class Step(NamedTuple):
             "fake": "only its record goes",
             "adopt": "its record gets that name",
             "apply": f"applied again, from {self.source}",
+            "record": "only its record comes back",
         }[self.action]
 
 
@@ -125,11 +129,15 @@ def as_data(plans: Collection[Plan], digest: str) -> dict[str, object]:
 def make(connection: BaseDatabaseWrapper, request: Request) -> Plan:
     """Raises Refused, and other RewindErrors."""
     if request.migration_name is not None:
+        if request.app_label in apps.app_configs:
+            # What Django would say with a traceback.
+            targets.load_files(connection)
         rollback = rewind.prepare(
             connection,
             str(request.app_label),
             request.migration_name,
             fake=request.fake,
+            as_applied=True,
         )
         if rollback is None:
             raise RewindError(
@@ -156,7 +164,10 @@ def _for_point(connection: BaseDatabaseWrapper, request: Request, text: str) -> 
     point, now = points.find(connection, text), points.now(connection)
     squashes: dict[Key, list[Key]] = {}
 
+    seen: list[Ghosts] = []
+
     def choose(ghosts: Ghosts) -> Mapping[Key, str]:
+        seen.append(ghosts)
         squashes.update((k, list(a.replaces)) for k, a in ghosts.statuses.items())
         for key, squash in ghosts.files.replacements.items():
             squashes[key] = list(squash.replaces)
@@ -164,9 +175,18 @@ def _for_point(connection: BaseDatabaseWrapper, request: Request, text: str) -> 
 
     goal = f"go back to {point.name}"
     rollback = rewind.prepare_each(connection, goal, choose, fake=request.fake)
-    missing = choices.missing(point, now, rollback.keys, squashes)
-    again = reapplication.prepare(connection, point, missing)
-    return _Describer(connection, request, rollback).plan(again=again)
+    missing = choices.missing(point, now, rollback.records, squashes)
+    describer = _Describer(connection, request, rollback)
+    if not missing:
+        return describer.plan()
+    if not request.migrate:
+        names = on_one_line(", ".join(map(".".join, missing)))
+        note = f"Applied then, and not now: {names}. --migrate applies them."
+        return describer.plan(notes=[note])
+    again = reapplication.prepare(
+        connection, point, missing, rollback, seen[0], fake=request.fake
+    )
+    return describer.plan(again=again)
 
 
 def _for_ghosts(connection: BaseDatabaseWrapper, request: Request) -> Plan:
@@ -219,12 +239,8 @@ class _Describer:
         steps += map(self._adoption, now)
         waiting = [adopted for adopted in adoptions if adopted not in now]
         notes = [*self._half_done(), *notes, *found.notes, *map(_waits, waiting)]
-        if again is not None and self.request.migrate:
-            steps += [self._apply_again(key, again) for key in again.keys]
-        elif again is not None and again.keys:
-            names = ", ".join(map("{0[0]}.{0[1]}".format, again.keys))
-            notes.append(f"Applied then, and not now: {names}. --migrate applies them.")
-            again = None
+        if again is not None:
+            steps += [self._apply_again(migration, again) for migration in again.plan]
         return Plan(
             self.connection, self.rollback, now, steps, notes, again, bool(waiting)
         )
@@ -248,8 +264,8 @@ class _Describer:
     def _effects(self) -> Effects:
         if self.request.fake or not self.rollback.plan:
             return Effects({}, [], [])
-        with history.using(self.rollback.history):
-            found = effects.find(self.rollback.runner, self.rollback.plan)
+        rollback = self.rollback
+        found = effects.find(self.connection, rollback.plan, rollback.changes)
         if found.problems:
             raise Refused("rewind", found.problems)
         return found
@@ -286,19 +302,20 @@ class _Describer:
             note=_waits(adopted) if adopted.first else "",
         )
 
-    def _apply_again(self, key: Key, again: Reapplication) -> Step:
-        is_stored = again.is_from_stored(key)
+    def _apply_again(self, migration: Migration, again: Reapplication) -> Step:
+        is_faked = self.request.fake or isinstance(migration, FakedMigration)
+        is_stored = isinstance(migration, StoredMigration)
+        replaced = ", ".join(map(".".join, migration.replaces))
         return Step(
             database=self.connection.alias,
-            app_label=key[0],
-            migration_name=key[1],
-            action="apply",
+            app_label=migration.app_label,
+            migration_name=migration.name,
+            action="record" if is_faked else "apply",
             reason="was applied then",
             source="stored code" if is_stored else "file",
             destroys=[],
-            digest=again.history.codes[key].digest
-            if is_stored
-            else source.digest_of_file(key),
+            digest=again.digest(migration),
+            note=on_one_line(f"stands for {replaced}.") if replaced else "",
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -23,6 +23,8 @@ class Point(NamedTuple):
     name: str
     # What was recorded → the digest of its code; empty if nobody knows it.
     records: dict[Key, str]
+    # Whether that was with --fake, where the journal knows.
+    faked: dict[Key, bool]
 
 
 class RestorePoint(NamedTuple):
@@ -31,6 +33,8 @@ class RestorePoint(NamedTuple):
     at: str
     run: str
     records: dict[Key, str]
+    # Of its entry.
+    position: int
 
 
 def now(connection: BaseDatabaseWrapper) -> dict[Key, str]:
@@ -40,16 +44,16 @@ def now(connection: BaseDatabaseWrapper) -> dict[Key, str]:
     return {key: digests.get(key, "") for key in recorded}
 
 
-def restore_points(entries: Iterable[Entry]) -> dict[str, RestorePoint]:
+def restore_points(entries: Sequence[Entry]) -> dict[str, RestorePoint]:
     """Those that were not deleted, oldest first."""
     found: dict[str, RestorePoint] = {}
-    for entry in entries:
+    for index, entry in enumerate(entries):
         fields = entry.fields
         name = str(fields.get("name", ""))
         if fields.get("event") == journal.POINT:
             records = dict(_keys_and_digests(fields))
             at, run = str(fields.get("at")), str(fields.get("run"))
-            found[name] = RestorePoint(name, at, run, records)
+            found[name] = RestorePoint(name, at, run, records, index)
         elif fields.get("event") == journal.POINT_DELETED:
             found.pop(name, None)
     return found
@@ -101,16 +105,31 @@ def find(connection: BaseDatabaseWrapper, text: str) -> Point:
     _refuse_if_altered(connection, entries)
     points = restore_points(entries)
     if text in points:
-        new_names = journal.adopted(entries)
-        records = {new_names.get(k, k): d for k, d in points[text].records.items()}
-        return Point(f"restore point '{text}'", records)
+        point = points[text]
+        return _make_point(
+            f"restore point '{text}'", point.records, entries, point.position + 1
+        )
     if not entries:
         raise RewindError(
             f"The journal of database '{connection.alias}' is empty. It begins with "
             "the first migration that is applied or reversed with django-rewind."
         )
     name, index = _position(entries, text)
-    return Point(name, _records_after(connection, entries[index + 1 :]))
+    records = _records_before(connection, entries[index + 1 :])
+    return _make_point(name, records, entries, index + 1)
+
+
+def _make_point(
+    name: str, records: dict[Key, str], entries: Sequence[Entry], end: int
+) -> Point:
+    """In the names of now; `end`: of the entries before it."""
+    now = journal.follow(records, entries[end:])
+    faked = journal.faked(entries[:end])
+    return Point(
+        name,
+        dict(now.values()),
+        {now[key][0]: is_faked for key, is_faked in faked.items() if key in now},
+    )
 
 
 def _refuse_if_altered(connection: BaseDatabaseWrapper, entries: list[Entry]) -> None:
@@ -187,24 +206,25 @@ def _commit(text: str) -> str:
     return text if re.fullmatch("[0-9a-f]{7,40}", text) else ""
 
 
-def _records_after(
-    connection: BaseDatabaseWrapper, later: list[Entry]
+def _records_before(
+    connection: BaseDatabaseWrapper, later: Sequence[Entry]
 ) -> dict[Key, str]:
-    """What is recorded now, without what happened later. Names are those of now."""
+    """What is recorded now, without what happened later."""
     records = now(connection)
-    renamed: dict[Key, Key] = {}
     for entry in reversed(later):
         fields = entry.fields
         if fields.get("event") != journal.DONE:
             continue
-        found = {renamed.get(key, key): d for key, d in _keys_and_digests(fields)}
+        found = dict(_keys_and_digests(fields))
         if fields.get("action") in FORWARDS:
             for key in found:
                 records.pop(key, None)
         elif fields.get("action") in BACKWARDS:
             records.update(found)
         elif fields.get("action") == ADOPT:
-            renamed[_was(fields)] = renamed.get(entry.key, entry.key)
+            old = _was(fields)
+            records.pop(entry.key, None)
+            records[old] = found.get(old, "")
     return records
 
 

@@ -13,7 +13,7 @@ from django.db import DatabaseError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
 
-from . import conf, history, store, tables
+from . import conf, history, source, store, tables
 from .actions import APPLY, PRUNE, RECORD, REVERSE
 from .models import Key, MigrationCode, StoredCode
 
@@ -77,7 +77,7 @@ class StoresCode(MigrationRecorder):
             self.connection,
             key,
             StoredCode.Captured.AT_APPLY,
-            faked=self.step is not None and self.step.fake,
+            faked=None if self.step is None else self.step.fake,
         )
         return code.digest if code else ""
 
@@ -89,14 +89,9 @@ class StoresCode(MigrationRecorder):
 
     def record_unapplied(self, app: str, name: str) -> None:
         stored = history.of(self.connection)
-        pending, gone = [(app, name)], set()
-        while pending:
-            key = pending.pop()
-            if key not in gone:
-                gone.add(key)
-                super().record_unapplied(*key)
-                # A squash that stands for another one stands for what that replaced.
-                pending += stored.superseded.get(key, ()) if stored else ()
+        gone = stored.with_superseded([(app, name)]) if stored else {(app, name)}
+        for key in gone:
+            super().record_unapplied(*key)
         if self.step is not None and self.step.is_done:
             # Once more, after the transaction; see journalling_unapply().
             return
@@ -116,15 +111,14 @@ class StoresCode(MigrationRecorder):
     def adopt(self, old: Key, new: Key, *, fake: bool) -> None:
         """Give a record another name, and store the code of that name's file."""
         self._ensure_tables()
-        records = self.migration_qs
         self.step = self._own_run().adopt(self.connection, old, new, fake=fake)
         try:
             with transaction.atomic(using=self.connection.alias):
-                found = records.filter(app=old[0], name=old[1])
-                applied = found.values_list("applied", flat=True).first()
-                self.record_applied(*new)
-                records.filter(app=new[0], name=new[1]).update(applied=applied)
-                self.record_unapplied(*old)
+                # A new one would be the last, and so what `rewind --steps` takes first.
+                records = self.migration_qs.filter(app=old[0], name=old[1])
+                records.update(app=new[0], name=new[1])
+                self.step.note(new, self._store(new))
+                self.step.note(old, store.digest(self.connection, old))
         finally:
             self.step = None
 
@@ -183,7 +177,11 @@ def journalling_apply(apply_migration: Callable[..., Any]) -> Callable[..., Any]
     def apply(
         self: Any, state: Any, migration: Any, fake: bool = False, *args: Any, **kw: Any
     ) -> Any:
-        with self.recorder.taking(APPLY, migration, fake=fake):
+        if not isinstance(self.recorder, StoresCode):
+            # Somebody's own executor, with a recorder of its own.
+            return apply_migration(self, state, migration, fake, *args, **kw)
+        is_faked = getattr(migration, "is_faked", False)
+        with self.recorder.taking(APPLY, migration, fake=fake or is_faked):
             return apply_migration(self, state, migration, fake, *args, **kw)
 
     return apply
@@ -196,6 +194,8 @@ def journalling_unapply(unapply_migration: Callable[..., Any]) -> Callable[..., 
     def unapply(
         self: Any, state: Any, migration: Any, fake: bool = False, *args: Any, **kw: Any
     ) -> Any:
+        if not isinstance(self.recorder, StoresCode):
+            return unapply_migration(self, state, migration, fake, *args, **kw)
         reverse = migration.unapply
 
         def unapply_and_unrecord(
@@ -235,8 +235,9 @@ def noting_initial_fakes(detect_soft_applied: Callable[..., Any]) -> Callable[..
     @wraps(detect_soft_applied)
     def detect(self: Any, *args: Any, **kwargs: Any) -> Any:
         is_there, state = detect_soft_applied(self, *args, **kwargs)
-        if is_there and self.recorder.step is not None:
-            self.recorder.step.fake = True
+        step = getattr(self.recorder, "step", None)
+        if is_there and step is not None:
+            step.fake = True
         return is_there, state
 
     return detect
@@ -247,14 +248,19 @@ def store_code(
     key: Key,
     captured: str,
     *,
-    faked: bool = False,
+    faked: bool | None,
     quiet: bool = False,
 ) -> MigrationCode | None:
-    """Store one migration; a failure is a warning, since the migration must go on."""
+    """Store one migration; a failure is a warning, since the migration must go on.
+
+    `faked`: None where nothing was applied, so that a squash is what it replaces.
+    """
     # Late, since a migrate with nothing to do stores nothing.
     from .capture import capture
 
     try:
+        if faked is None:
+            faked = _replaces_fakes(connection, key)
         code = capture(*key, captured, faked=faked)
         store.save(connection, code)
     except Exception as error:
@@ -273,3 +279,10 @@ def store_code(
         )
         return None
     return code
+
+
+def _replaces_fakes(connection: BaseDatabaseWrapper, key: Key) -> bool:
+    replaced = source.replaces(source.module_name(*key) or "")
+    if not replaced:
+        return False
+    return store.contents(connection).faked.issuperset(replaced)

@@ -1,40 +1,60 @@
-"""The tables that a rollback drops, and what in the database would still need them.
+"""What in the database would still need the tables and columns that a rollback drops.
 
 The graph of stored migrations may lack a dependant: of what was never stored, or of a
-file whose dependency was edited away. Foreign keys tell of it. PostgreSQL would drop
-them silently (DROP TABLE ... CASCADE), MySQL would stop half-way.
+file whose dependency was edited away. Foreign keys tell of it. And nothing but the
+database knows of a view. PostgreSQL would drop them silently (DROP ... CASCADE), MySQL
+would stop half-way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
 
-from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.utils import strip_quotes, truncate_name
+from django.db.backends.utils import strip_quotes
 from django.db.migrations import Migration
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.operations import RunSQL, SeparateDatabaseAndState
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ModelState, ProjectState
 
+from . import naming
+from .effects import Drop
 from .exceptions import Problem
 from .importer import FakedMigration
 from .models import Key
 
 # One query; and it sees the tables of other schemas, which depend on these too.
 POSTGRESQL = """
-    SELECT CASE WHEN pg_table_is_visible(source.oid) THEN source.relname
-        ELSE source.oid::regclass::text END, attribute.attname, target.relname
+    WITH going AS (
+        SELECT name, to_regclass(quoted) AS oid
+        FROM unnest(%s::text[], %s::text[]) AS given (name, quoted)
+    )
+    SELECT 'foreign key', CASE WHEN pg_table_is_visible(source.oid)
+        THEN source.relname ELSE source.oid::regclass::text END,
+        attribute.attname, going.name, target.attname
     FROM pg_constraint AS reference
+    JOIN going ON going.oid = reference.confrelid
     JOIN pg_class AS source ON source.oid = reference.conrelid
-    JOIN pg_class AS target ON target.oid = reference.confrelid
     JOIN pg_attribute AS attribute ON attribute.attrelid = reference.conrelid
         AND attribute.attnum = reference.conkey[1]
-    WHERE reference.contype = 'f' AND pg_table_is_visible(target.oid)
-        AND target.relname = ANY(%s)
-    ORDER BY 1, 2
+    JOIN pg_attribute AS target ON target.attrelid = reference.confrelid
+        AND target.attnum = reference.confkey[1]
+    WHERE reference.contype = 'f'
+    UNION
+    SELECT 'view', CASE WHEN pg_table_is_visible(source.oid)
+        THEN source.relname ELSE source.oid::regclass::text END,
+        '', going.name, target.attname
+    FROM pg_depend AS needed
+    JOIN going ON going.oid = needed.refobjid
+    JOIN pg_rewrite AS rule ON rule.oid = needed.objid AND rule.ev_class <> going.oid
+    JOIN pg_class AS source ON source.oid = rule.ev_class
+    LEFT JOIN pg_attribute AS target ON target.attrelid = needed.refobjid
+        AND target.attnum = needed.refobjsubid AND needed.refobjsubid > 0
+    WHERE needed.refclassid = 'pg_class'::regclass
+        AND needed.classid = 'pg_rewrite'::regclass
+    ORDER BY 1, 2, 3, 5
 """
 
 
@@ -46,51 +66,117 @@ class Reference(NamedTuple):
     target: str
 
 
+class Dependant(NamedTuple):
+    """A foreign key to a table or column, or a view that reads it."""
+
+    kind: str
+    table: str
+    # Of a foreign key.
+    column: str
+    target: str
+    # None if a view reads no column of it.
+    target_column: str | None
+
+    @property
+    def reference(self) -> Reference:
+        return Reference(self.table, self.column, self.target)
+
+
 def in_the_way(
-    runner: MigrationExecutor, plan: Collection[Migration]
+    runner: MigrationExecutor, plan: Collection[Migration], drops: Sequence[Drop]
 ) -> Iterator[Problem]:
-    """What would be left without a table that reversing the plan drops."""
-    footprint = _Footprint(runner, plan)
-    connection = runner.connection
-    if not footprint.made:
+    """What would be left without a table or column that reversing the plan drops."""
+    if not drops:
         return
+    connection = runner.connection
+    states = _States(runner, plan)
+    kept = _tables(states.after, connection)
     with connection.cursor() as cursor:
         existing = set(connection.introspection.table_names(cursor))
-    dropped = {t: key for t, key in footprint.made.items() if t in existing}
-    kept = _tables(footprint.after, connection)
-    for table in sorted(dropped.keys() & kept.keys()):
+    going = {(drop.table, drop.column): drop.key for drop in drops}
+    tables = {table for table, column in going if column is None}
+    for table in sorted(tables & existing & kept.keys()):
         yield Problem(
-            *dropped[table],
+            *going[table, None],
             f"it would drop the table {table}, which is now that of {kept[table]}.",
             "Drop its other tables by hand, and remove its records with --fake.",
         )
-    going = footprint.references_that_go()
-    for reference in _existing_references(connection, existing, dropped):
-        if reference not in going and not footprint.drops_by_sql(reference.table):
-            yield _problem(reference, dropped[reference.target], kept)
+    with_it = states.references_that_go()
+    for found in _dependants(connection, drops, existing - tables):
+        target = found.target, None if found.target in tables else found.target_column
+        if (
+            target in going
+            and found.table not in tables
+            and found.reference not in with_it
+            and not _is_dropped_by_sql(found.table, plan)
+        ):
+            yield _problem(found, target[1], going[target], kept)
 
 
-def _problem(reference: Reference, key: Key, kept: dict[str, str]) -> Problem:
-    table, column, target = reference
-    owner = f" ({kept[table]})" if table in kept else ""
+def _problem(
+    found: Dependant, column: str | None, key: Key, kept: dict[str, str]
+) -> Problem:
+    what = f"table {found.target}"
+    if column is not None:
+        what = f"column {found.target}.{column}"
+    if found.kind == "view":
+        return Problem(
+            *key,
+            f"it would drop the {what}, which the view {found.table} reads.",
+            "Drop that view first, and make it again afterwards.",
+        )
+    owner = f" ({kept[found.table]})" if found.table in kept else ""
     return Problem(
         *key,
-        f"it would drop the table {target}, to which the table {table}{owner} has a "
-        f"foreign key in its column {column}.",
+        f"it would drop the {what}, to which the table {found.table}{owner} has a "
+        f"foreign key in its column {found.column}.",
         "Remove that foreign key first.",
     )
 
 
-class _Footprint:
-    """What a plan made, as far as the state tells; walks forward through all of it."""
+def _dependants(
+    connection: BaseDatabaseWrapper, drops: Sequence[Drop], others: Collection[str]
+) -> Iterator[Dependant]:
+    """On what is dropped; and on all else of its tables."""
+    if connection.vendor == "postgresql":
+        names = sorted({(drop.table, drop.quoted_table) for drop in drops})
+        with connection.cursor() as cursor:
+            cursor.execute(POSTGRESQL, [list(each) for each in zip(*names)])
+            yield from (Dependant(*row) for row in cursor.fetchall())
+        return
+    targets = {drop.table for drop in drops if _may_be_referred_to(connection, drop)}
+    if not targets:
+        return
+    for table in sorted(others):
+        with connection.cursor() as cursor:
+            constraints = connection.introspection.get_constraints(cursor, table)
+        for constraint in constraints.values():
+            if constraint["foreign_key"] and constraint["foreign_key"][0] in targets:
+                target, column = constraint["foreign_key"]
+                yield Dependant(
+                    "foreign key", table, constraint["columns"][0], target, column
+                )
+
+
+def _may_be_referred_to(connection: BaseDatabaseWrapper, drop: Drop) -> bool:
+    """A foreign key needs a unique column; most have none, and are cheap to tell."""
+    if drop.column is None:
+        return True
+    with connection.cursor() as cursor:
+        constraints = connection.introspection.get_constraints(cursor, drop.table)
+    return any(
+        constraint["unique"] and constraint["columns"] == [drop.column]
+        for constraint in constraints.values()
+    )
+
+
+class _States:
+    """As they are now, and as they would be; walks forward through all of it."""
 
     def __init__(self, runner: MigrationExecutor, plan: Collection[Migration]) -> None:
         self.connection = runner.connection
-        # As it is now, and as it would be.
         self.before = ProjectState(real_apps=runner.loader.unmigrated_apps)
         self.after = ProjectState(real_apps=runner.loader.unmigrated_apps)
-        # Table → the migration that made it, and would drop it.
-        self.made: dict[str, Key] = {}
         self.plan = plan
         # Of what was recorded with --fake: only its record goes.
         self.faked: set[Reference] = set()
@@ -109,37 +195,19 @@ class _Footprint:
             migration.mutate_state(self.before, preserve=False)
             self.faked |= _references(self.before, self.connection) - known
         else:
-            key = migration.app_label, migration.name
-            for operation in migration.operations:
-                self._add(operation, key, self.before)
-
-    def _add(self, operation: Operation, key: Key, state: ProjectState) -> None:
-        if isinstance(operation, SeparateDatabaseAndState):
-            apart = state.clone()
-            for inner in operation.database_operations:
-                self._add(inner, key, apart)
-            operation.state_forwards(key[0], state)
-            return
-        before = _tables(state, self.connection, key[0]).keys()
-        operation.state_forwards(key[0], state)
-        after = _tables(state, self.connection, key[0]).keys()
-        gone, new = sorted(before - after), sorted(after - before)
-        makers = [self.made.pop(table, None) for table in gone]
-        if not gone:
-            makers = [key] * len(new)
-        # Both gone and new: a model was renamed, its M2M tables with it.
-        self.made.update((t, maker) for t, maker in zip(new, makers) if maker)
+            migration.mutate_state(self.before, preserve=False)
 
     def references_that_go(self) -> set[Reference]:
         now = _references(self.before, self.connection)
         return now - _references(self.after, self.connection) - self.faked
 
-    def drops_by_sql(self, table: str) -> bool:
-        return any(
-            table in sql and "DROP" in sql.upper()
-            for migration in self.plan
-            for sql in _reverse_sql(migration.operations)
-        )
+
+def _is_dropped_by_sql(name: str, plan: Collection[Migration]) -> bool:
+    return any(
+        name in sql and "DROP" in sql.upper()
+        for migration in plan
+        for sql in _reverse_sql(migration.operations)
+    )
 
 
 def _reverse_sql(operations: Collection[Operation]) -> Iterator[str]:
@@ -150,22 +218,17 @@ def _reverse_sql(operations: Collection[Operation]) -> Iterator[str]:
             yield str(operation.reverse_sql)
 
 
-def _tables(
-    state: ProjectState, connection: BaseDatabaseWrapper, app_label: str | None = None
-) -> dict[str, str]:
+def _tables(state: ProjectState, connection: BaseDatabaseWrapper) -> dict[str, str]:
     """Table → model, or the M2M field for which Django makes the table."""
     found = {}
     for model in filter(_has_table, state.models.values()):
-        if app_label not in (None, model.app_label):
-            continue
         owner = f"{model.app_label}.{model.name}"
-        table = _table(model)
-        found[table] = owner
+        found[naming.table(model)] = owner
         for name, field in model.fields.items():
             if field.many_to_many and field.remote_field.through is None:
-                found[_m2m_table(table, name, field)] = f"{owner}.{name}"
+                found[naming.m2m_table(model, name, field)] = f"{owner}.{name}"
     convert = connection.introspection.identifier_converter
-    return {convert(table): owner for table, owner in found.items()}
+    return {convert(strip_quotes(table)): owner for table, owner in found.items()}
 
 
 def _references(state: ProjectState, connection: BaseDatabaseWrapper) -> set[Reference]:
@@ -176,12 +239,12 @@ def _references(state: ProjectState, connection: BaseDatabaseWrapper) -> set[Ref
         for name, field in model.fields.items():
             if not (field.many_to_one or field.one_to_one):
                 continue
-            target = state.models.get(_model_key(field.remote_field.model, model))
+            target = state.models.get(naming.target(field, model))
             if target is not None:
                 names = (
-                    _table(model),
+                    strip_quotes(naming.table(model)),
                     field.db_column or f"{name}_id",
-                    _table(target),
+                    strip_quotes(naming.table(target)),
                 )
                 found.add(Reference(*map(convert, names)))
     return found
@@ -189,48 +252,3 @@ def _references(state: ProjectState, connection: BaseDatabaseWrapper) -> set[Ref
 
 def _has_table(model: ModelState) -> bool:
     return model.options.get("managed", True) and not model.options.get("proxy")
-
-
-def _table(model: ModelState) -> str:
-    table = model.options.get("db_table") or truncate_name(
-        f"{model.app_label}_{model.name_lower}", _longest()
-    )
-    return strip_quotes(table)
-
-
-def _m2m_table(table: str, name: str, field: Any) -> str:
-    """As in ManyToManyField._get_m2m_db_table()."""
-    return strip_quotes(field.db_table or truncate_name(f"{table}_{name}", _longest()))
-
-
-def _longest() -> int | None:
-    """As Options and ManyToManyField have it, whichever database it is for."""
-    return connections[DEFAULT_DB_ALIAS].ops.max_name_length()
-
-
-def _model_key(to: Any, model: ModelState) -> Key:
-    if not isinstance(to, str):
-        return to._meta.app_label, to._meta.model_name
-    if to == "self":
-        return model.app_label, model.name_lower
-    app_label, _, name = to.lower().rpartition(".")
-    return app_label or model.app_label, name
-
-
-def _existing_references(
-    connection: BaseDatabaseWrapper, tables: set[str], targets: Collection[str]
-) -> list[Reference]:
-    """The foreign keys to `targets` in the tables that are none of these."""
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute(POSTGRESQL, [list(targets)])
-            found = [Reference(*row) for row in cursor.fetchall()]
-            return [r for r in found if r.table not in targets]
-        return [
-            Reference(table, constraint["columns"][0], constraint["foreign_key"][0])
-            for table in sorted(tables.difference(targets))
-            for constraint in connection.introspection.get_constraints(
-                cursor, table
-            ).values()
-            if constraint["foreign_key"] and constraint["foreign_key"][0] in targets
-        ]

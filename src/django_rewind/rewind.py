@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -15,14 +15,17 @@ from django.db.migrations.exceptions import CircularDependencyError, NodeNotFoun
 from django.db.migrations.state import ProjectState
 
 from . import effects, halfway, history, journal, planning, references, status, targets
-from .exceptions import Problem, Refused, RewindError
+from .effects import Change
+from .exceptions import Problem, Refused, RewindError, TableOutdated
 from .ghosts import Edited, Ghosts
 from .history import StoredHistory
 from .importer import FakedMigration, StoredMigration
 from .models import Key
 from .planning import ZERO
-from .status import File
+from .status import File, Status
 from .terminal import on_one_line
+
+EDITED = "was edited after it was applied"
 
 
 class Rollback(NamedTuple):
@@ -36,10 +39,20 @@ class Rollback(NamedTuple):
     reasons: Mapping[Key, str]
     # What else is to be said of single migrations.
     notes: Mapping[Key, str]
+    # What they did to the database, unless all of it is Django's business.
+    changes: Sequence[Change]
 
     @property
     def keys(self) -> list[Key]:
         return [(migration.app_label, migration.name) for migration in self.plan]
+
+    @property
+    def records(self) -> set[Key]:
+        """What is recorded no more once it was carried out."""
+        replaced = [
+            (label, name) for step in self.plan for label, name in step.replaces
+        ]
+        return self.history.with_superseded([*self.keys, *replaced])
 
     @property
     def from_stored(self) -> list[StoredMigration]:
@@ -54,17 +67,20 @@ def prepare(
     fake: bool = False,
     only_show: bool = False,
     edited: Edited | None = None,
+    as_applied: bool = False,
 ) -> Rollback | None:
     """Check `migrate app_label migration_name`, if it goes backward.
 
     None if it does not, or if Django itself will say what is wrong with it. Raises
     Refused, naming each migration that stands in the way, and other RewindErrors.
     With `only_show`, irreversible operations are left for Django's plan to show.
+    With `as_applied`, what was faked is faked back also where all files are there,
+    and Django itself would reverse it.
     """
-    statuses = status.read(connection)
+    statuses = _read_statuses(connection, app_label, migration_name)
+    if statuses is None:
+        return None
     if app_label not in apps.app_configs:
-        if not any(label == app_label for label, _ in statuses):
-            return None
         # No installed app goes with one that is gone: what its files say now counts,
         # also where a dependency on the other was taken out of them.
         edited = Edited.FROM_FILE
@@ -78,12 +94,16 @@ def prepare(
         raise Refused(goal, [ghosts.problem(target)])
     replaced = getattr(files.replacements.get(target), "replaces", ())
     after_target = planning.recorded_after(target, ghosts.recorded, replaced)
-    rollback = _plan_for_target(connection, target, ghosts, after_target, fake=fake)
+    rollback = _plan_for_target(
+        connection, target, ghosts, after_target, fake=fake, as_applied=as_applied
+    )
     problems = _problems(ghosts, rollback, after_target)
     if target == ("django_rewind", ZERO):
         problems += _ghosts_that_would_lose_their_code(ghosts, rollback.keys)
     if not fake and not only_show:
         problems += _irreversible(rollback.plan)
+    if not fake and (as_applied or rollback.from_stored):
+        problems += _faked_in_part(ghosts, rollback.plan)
     if problems:
         raise Refused(goal, problems)
     return rollback
@@ -110,6 +130,7 @@ def prepare_each(
     problems = _problems(ghosts, rollback, reasons)
     if not fake:
         problems += _irreversible(rollback.plan)
+        problems += _faked_in_part(ghosts, rollback.plan)
     if problems:
         raise Refused(goal, problems)
     return rollback
@@ -122,10 +143,12 @@ def load_ghost(
 
     None if it fits a file, or nothing. Raises Refused if the ghost is unreachable.
     """
-    statuses = status.read(connection)
     files = targets.load_files(
         connection, (app_label, migration_name), replace_migrations=False
     )
+    if targets.is_file(files, app_label, migration_name):
+        return None
+    statuses = status.read(connection)
     target = targets.find_target(files, statuses, app_label, migration_name)
     if target not in statuses or not statuses[target].is_ghost:
         return None
@@ -140,6 +163,35 @@ def load_ghost(
     return ghosts.history(), ghosts.loaded[target]
 
 
+def _read_statuses(
+    connection: BaseDatabaseWrapper, app_label: str, migration_name: str
+) -> dict[Key, Status] | None:
+    """None if nothing goes back: it goes forward, or nobody knows the app."""
+    try:
+        statuses = status.read(connection)
+    except TableOutdated:
+        if _goes_forward(connection, app_label, migration_name):
+            return None
+        raise
+    if app_label in apps.app_configs or any(
+        label == app_label for label, _ in statuses
+    ):
+        return statuses
+    return None
+
+
+def _goes_forward(
+    connection: BaseDatabaseWrapper, app_label: str, migration_name: str
+) -> bool:
+    """To a file that is not applied; to know that, nothing stored is needed."""
+    files = targets.load_files(connection, (app_label, migration_name))
+    return (
+        migration_name != ZERO
+        and targets.is_file(files, app_label, migration_name)
+        and targets.find_target(files, {}, app_label, migration_name) is None
+    )
+
+
 def _plan_for_target(
     connection: BaseDatabaseWrapper,
     target: Key,
@@ -147,10 +199,11 @@ def _plan_for_target(
     after_target: set[Key],
     *,
     fake: bool,
+    as_applied: bool,
 ) -> Rollback:
     name = None if target[1] == ZERO else target[1]
     stored = ghosts.history()
-    with _fitting_the_files(), history.using(stored):
+    with fitting_the_files(), history.using(stored):
         runner = executor.MigrationExecutor(connection)
         # A ghost of another branch may stand beside the target in the graph;
         # it was recorded after the target all the same.
@@ -165,14 +218,16 @@ def _plan_for_target(
                 "the name of that one, or go back to before it."
             )
         plan = [m for m, _ in runner.migration_plan([(target[0], name)])]
-    if any(isinstance(migration, StoredMigration) for migration in plan):
+    if as_applied or any(isinstance(migration, StoredMigration) for migration in plan):
         steps = [(migration.app_label, migration.name) for migration in plan]
         _, stored = _in_order_of_application(connection, ghosts, runner, steps)
-        with _fitting_the_files(), history.using(stored):
+        with fitting_the_files(), history.using(stored):
             runner = executor.MigrationExecutor(connection)
             plan = [m for m, _ in runner.migration_plan([(target[0], name)])]
     reasons = dict.fromkeys(after_target, f"after {target[0]}.{target[1]}")
-    return _rollback(ghosts, stored, runner, plan, reasons, fake=fake)
+    return _rollback(
+        ghosts, stored, runner, plan, reasons, fake=fake, as_applied=as_applied
+    )
 
 
 def _plan_for_each(
@@ -185,7 +240,7 @@ def _plan_for_each(
     """Adds to `reasons` what cannot stay if the others go."""
     stored = ghosts.history()
     while True:
-        with _fitting_the_files(), history.using(stored):
+        with fitting_the_files(), history.using(stored):
             runner = executor.MigrationExecutor(connection)
         wanted = [ghosts.applied_by.get(key, key) for key in reasons]
         steps = planning.with_dependants(
@@ -198,7 +253,7 @@ def _plan_for_each(
         order, ordered = _in_order_of_application(
             connection, ghosts, runner, list(steps)
         )
-        with _fitting_the_files(), history.using(ordered):
+        with fitting_the_files(), history.using(ordered):
             runner = executor.MigrationExecutor(connection)
         more = {} if fake else _what_must_go_first(ghosts, runner, steps)
         if not more:
@@ -304,15 +359,21 @@ def _rollback(
     reasons: Mapping[Key, str],
     *,
     fake: bool,
+    as_applied: bool = True,
 ) -> Rollback:
     keys = [(migration.app_label, migration.name) for migration in plan]
     why = planning.reasons(runner.loader.graph, keys, reasons)
-    notes = {} if fake else dict(_notes(ghosts, plan))
-    return Rollback(stored, runner, plan, why, notes)
+    if fake:
+        return Rollback(stored, runner, plan, why, {}, [])
+    notes, changes = dict(_notes(ghosts, plan)), []
+    if as_applied or any(isinstance(migration, StoredMigration) for migration in plan):
+        with history.using(stored):
+            changes = effects.follow(runner, plan)
+    return Rollback(stored, runner, plan, why, notes, changes)
 
 
 @contextmanager
-def _fitting_the_files() -> Iterator[None]:
+def fitting_the_files() -> Iterator[None]:
     try:
         yield
     except (NodeNotFoundError, CircularDependencyError, ValueError) as error:
@@ -331,14 +392,15 @@ def _problems(
     )
     problems = [ghosts.problem(key) for key in in_the_way]
     problems += _parts_of_a_squash(ghosts, wanted, rollback.keys)
-    if rollback.from_stored:
-        problems += references.in_the_way(rollback.runner, rollback.plan)
+    if rollback.changes:
+        drops = effects.drops(rollback.runner.connection, rollback.changes)
+        problems += references.in_the_way(rollback.runner, rollback.plan, drops)
         problems += _absent(rollback)
     return problems
 
 
 def _absent(rollback: Rollback) -> list[Problem]:
-    problems = effects.absent(rollback.runner, rollback.plan)
+    problems = effects.absent(rollback.runner.connection, rollback.changes)
     if problems:
         # Of what stopped half-way, some is gone already, or has its old name.
         halves = halfway.find(journal.read(rollback.runner.connection))
@@ -355,14 +417,21 @@ def _notes(ghosts: Ghosts, plan: list[Migration]) -> Iterator[tuple[Key, str]]:
         elif key not in ghosts.statuses or ghosts.statuses[key].file is not File.EDITED:
             continue
         elif isinstance(migration, StoredMigration):
-            note = (
-                "was edited after it was applied: reversed as it was applied, from "
-                "stored code."
-            )
+            note = f"{EDITED}: reversed as it was applied, from stored code."
         else:
-            reason = ghosts.files_instead.get(key, "--from-file was given.")
-            note = f"was edited after it was applied: its file is used, since {reason}"
+            note = _why_its_file(ghosts, key)
         yield key, on_one_line("{}.{} ".format(*key) + note)
+
+
+def _why_its_file(ghosts: Ghosts, key: Key) -> str:
+    if key in ghosts.files_instead:
+        return f"{EDITED}: its file is used, since {ghosts.files_instead[key]}"
+    if ghosts.edited is Edited.FROM_FILE:
+        return f"{EDITED}: its file is used, since --from-file was given."
+    return (
+        "was applied by a squashed migration, which goes as a whole only: its file is "
+        "used."
+    )
 
 
 def _irreversible(plan: list[Migration]) -> Iterator[Problem]:
@@ -374,6 +443,25 @@ def _irreversible(plan: list[Migration]) -> Iterator[Problem]:
                 migration.app_label,
                 migration.name,
                 f"its operation '{operation.describe()}' is irreversible.",
+                "Undo it by hand and go back with --fake.",
+            )
+
+
+def _faked_in_part(ghosts: Ghosts, plan: list[Migration]) -> Iterator[Problem]:
+    for migration in plan:
+        faked = [
+            "{}.{}".format(*key)
+            for key in migration.replaces
+            if not isinstance(migration, FakedMigration)
+            and (answer := ghosts.statuses.get((key[0], key[1])))
+            and answer.faked
+        ]
+        if faked:
+            yield Problem(
+                migration.app_label,
+                migration.name,
+                f"it replaces what was recorded with --fake: {', '.join(faked)}. "
+                "Reversing it would drop what that never made.",
                 "Undo it by hand and go back with --fake.",
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signing import Signer
 from django.utils.crypto import constant_time_compare
 
@@ -14,6 +15,14 @@ from .models import StoredCode
 from .terminal import on_one_line
 
 SALT = "django_rewind.StoredCode"
+
+
+def has_key() -> bool:
+    """Where images are built, SECRET_KEY may be empty."""
+    try:
+        return bool(conf.signing_keys()[0])
+    except ImproperlyConfigured:
+        return False
 
 
 def sign(code: StoredCode) -> None:

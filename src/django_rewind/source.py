@@ -188,20 +188,52 @@ class Disk(Mapping[str, frozenset[str]]):
         app_label, name = key
         return name in self[app_label]
 
+    def hides(self, key: Key) -> bool:
+        """Whether Django is kept from seeing it, though its app is installed.
+
+        By MIGRATION_MODULES, or for want of an __init__.py beside its file.
+        """
+        app_label, name = key
+        try:
+            package, _ = MigrationLoader.migrations_module(app_label)
+        except LookupError:
+            return False
+        if package is None:
+            return True
+        spec = find(package)
+        folders = list((spec and spec.submodule_search_locations) or ())
+        return not self.has(key) and name in _names_in(folders)
+
 
 def _names_on_disk(app_label: str) -> Iterator[str]:
     try:
         package, _ = MigrationLoader.migrations_module(app_label)
-        spec = find(package) if package else None
     except LookupError:
         return
-    # The same tests as in MigrationLoader.load_disk(): a folder without
-    # __init__.py holds no migrations.
-    if spec is None or not isinstance(spec.submodule_search_locations, list):
-        return
-    for _, name, is_package in pkgutil.iter_modules(spec.submodule_search_locations):
+    yield from _names_in(_folders(package) if package else [])
+
+
+def _names_in(folders: list[str]) -> Iterator[str]:
+    for _, name, is_package in pkgutil.iter_modules(folders):
         if not is_package and name[0] not in "_~":
             yield name
+
+
+def _folders(package: str) -> list[str]:
+    """As in MigrationLoader.load_disk(), which imports it: it may add to its path.
+
+    A folder without __init__.py holds no migrations.
+    """
+    try:
+        module = import_module(package)
+    except Exception:
+        # Django's own loader reports a broken package; this only looks.
+        spec = find(package)
+        path = spec.submodule_search_locations if spec else None
+        return path if isinstance(path, list) else []
+    path = getattr(module, "__path__", None)
+    is_package = isinstance(path, list) or getattr(module, "__file__", None)
+    return list(path) if path is not None and is_package else []
 
 
 def find(module: str) -> ModuleSpec | None:

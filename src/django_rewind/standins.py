@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from importlib.util import resolve_name
 from pathlib import Path
@@ -24,6 +25,7 @@ from weakref import WeakValueDictionary
 from django.db.migrations.operations.base import Operation
 from django.db.models import QuerySet
 from django.db.models.manager import BaseManager
+from django.utils.module_loading import import_string
 
 from . import closure, source
 from .stored_text import StoredText, running
@@ -37,12 +39,15 @@ SETTINGS = "django.conf.settings"
 # machinery, as its fields and managers are.
 DATA = (bool, bytes, dict, float, frozenset, int, list, set, str, tuple, type(None))
 
-# Functions of the standard library that are given the name of a module, and what
-# stands in for them.
-SHIMS = {
+# Functions of Python and Django that are given the name of a module, and what stands
+# in for them.
+SHIMS: dict[str, dict[str, str]] = {
     "importlib": {"import_module": "import_module"},
     "importlib.resources": {"files": "find_files"},
     "pkgutil": {"get_data": "get_data"},
+    # For `from django.utils import module_loading`.
+    "django.utils": {},
+    "django.utils.module_loading": {"import_string": "import_string"},
 }
 
 
@@ -87,9 +92,9 @@ class StandIns:
         self.prefer_stored = prefer_stored
         self.texts, self.packages, self.files = closure.sort_out(needed)
         folders = [path.rpartition("/")[0].replace("/", ".") for path in self.files]
-        self.parents = {
-            parent for name in [*self.texts, *folders] for parent in _parents(name)
-        }
+        self.folders = {parent for name in folders for parent in _parents(name)}
+        modules = {parent for name in self.texts for parent in _parents(name)}
+        self.parents = self.folders | modules
         self.merged: dict[str, ModuleType] = {}
         self.stored: dict[str, ModuleType] = {}
         self.present: dict[str, ModuleType | None] = {}
@@ -100,8 +105,7 @@ class StandIns:
         """Let the code of a module use them; to be called before it runs."""
         module.__dict__["__builtins__"] = self.builtins
         if self.folder is not None:
-            path = module.__name__.replace(".", "/")
-            path += "/__init__.py" if is_package else ".py"
+            path = _path_of(module.__name__, is_package=is_package)
             module.__file__ = str(self.folder / path)
 
     # The imports of stored code
@@ -128,6 +132,15 @@ class StandIns:
     def import_module(self, name: str, package: str | None = None) -> ModuleType:
         return self._module(resolve_name(name, package or ""))
 
+    def import_string(self, dotted_path: str) -> Any:
+        module, _, name = dotted_path.rpartition(".")
+        if not self._concerns(module):
+            return import_string(dotted_path)
+        try:
+            return getattr(self._module(module), name)
+        except AttributeError as error:
+            raise ImportError(str(error)) from error
+
     def _concerns(self, name: str) -> bool:
         return name in self.texts or name in self.parents or name in SHIMS
 
@@ -150,6 +163,9 @@ class StandIns:
         def find(attribute: str) -> Any:
             if f"{name}.{attribute}" in SHIMS:
                 return self._module(f"{name}.{attribute}")
+            if not hasattr(real, attribute):
+                with suppress(ImportError):
+                    importlib.import_module(f"{name}.{attribute}")
             return getattr(real, attribute)
 
         shim = MergedModule(name, find)
@@ -200,9 +216,17 @@ class StandIns:
         present = getattr(self._present(module), name, MISSING)
         if present is MISSING:
             return hasattr(self._stored(module), name)
-        if not (self.prefer_stored or is_compared(present)):
+        if self.prefer_stored or is_compared(present):
+            return not self._means_the_same(module, name)
+        if isinstance(present, (type, ModuleType)):
             return False
-        return not self._means_the_same(module, name)
+        # An object that the module fills when it is imported: a registry.
+        is_filled = name in self._cut(module).changed
+        return is_filled and not self._means_the_same(module, name)
+
+    def _cut(self, module: str) -> closure.Module:
+        package = module if module in self.packages else module.rpartition(".")[0]
+        return closure.cut(module, package, self.texts[module])
 
     def _means_the_same(self, module: str, name: str) -> bool:
         stored = closure.Tracer(self.texts.get)
@@ -234,30 +258,53 @@ class StandIns:
         module.__loader__ = loader
         self.serve(module, is_package=is_package)
         tree = ast.parse(loader.text)
-        tree.body = [node for node in tree.body if not self._serves(name, node)]
+        tree.body = self._statements_to_run(name, tree.body)
         with running(module):
             exec(loader.compile(tree), vars(module))  # noqa: S102
         make_managers_importable(module)
         return module
 
-    def _serves(self, module: str, node: ast.stmt) -> bool:
-        """Take a definition over from the checkout, so that there are no two of it."""
-        names = defined_names(node)
-        here = {n: getattr(self._present(module), n, MISSING) for n in names}
-        for name, value in here.items():
-            if value is MISSING or self._stands_in(module, name):
-                return False
-        vars(self.stored[module]).update(here)
-        return bool(names)
+    def _statements_to_run(self, module: str, body: list[ast.stmt]) -> list[ast.stmt]:
+        """Without those whose names the checkout has, so that there are no two.
+
+        Of a statement and what it changes, both are the checkout's or neither is:
+        nothing stored changes what is the checkout's, but for a class of which there
+        must be no two.
+        """
+        cut = self._cut(module)
+        present = self._present(module)
+        served: dict[int, list[str]] = {}
+        for index, (node, piece) in enumerate(zip(body, cut.pieces)):
+            changed = piece.effect.changed
+            names = [*piece.binds] if changed else defined_names(node)
+            if (names or changed) and all(self._is_here(module, n) for n in names):
+                served[index] = names
+        kept = cut.apart(
+            set(served), lambda name: is_shared_class(getattr(present, name, MISSING))
+        )
+        for index in kept:
+            here = {name: getattr(present, name) for name in served[index]}
+            vars(self.stored[module]).update(here)
+        return [node for index, node in enumerate(body) if index not in kept]
+
+    def _is_here(self, module: str, name: str) -> bool:
+        present = getattr(self._present(module), name, MISSING)
+        return present is not MISSING and not self._stands_in(module, name)
 
     # Data files
 
     def _write_files(self) -> Path | None:
-        if not self.files:
+        # These have to exist for who resolves them.
+        modules = {
+            _path_of(name, is_package=name in self.packages): text
+            for name, text in self.texts.items()
+            if "__file__" in text
+        }
+        if not self.files and not modules:
             return None
         folder = Path(tempfile.mkdtemp(prefix="django-rewind-")).resolve()
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        for name, text in self.files.items():
+        for name, text in {**modules, **self.files}.items():
             path = (folder / name).resolve()
             if folder not in path.parents:
                 raise ImportError(f"the data file {name} is outside its package")
@@ -276,7 +323,7 @@ class StandIns:
         from importlib import resources
 
         name = str(getattr(anchor, "__name__", anchor))
-        if self.folder is not None and (self.folder / name.replace(".", "/")).is_dir():
+        if self.folder is not None and name in self.folders:
             return self.folder / name.replace(".", "/")
         return resources.files(name)
 
@@ -312,11 +359,17 @@ def is_compared(value: object) -> bool:
     registry, which other modules of the checkout know too.
     """
     if isinstance(value, type):
-        is_plain = type(value) is type and value.__bases__ == (object,)
-        return is_plain or issubclass(value, (Operation, Enum))
+        return not is_shared_class(value)
     # With __wrapped__, what functools.wraps() and functools.lru_cache() made.
     is_function = isinstance(value, FunctionType) or hasattr(value, "__wrapped__")
     return is_function or type(value) in DATA
+
+
+def is_shared_class(value: object) -> bool:
+    if not isinstance(value, type):
+        return False
+    is_plain = type(value) is type and value.__bases__ == (object,)
+    return not is_plain and not issubclass(value, (Operation, Enum))
 
 
 def defined_names(node: ast.stmt) -> list[str]:
@@ -331,6 +384,10 @@ def defined_names(node: ast.stmt) -> list[str]:
         return []
     names = [target.id for target in targets if isinstance(target, ast.Name)]
     return names if len(names) == len(targets) else []
+
+
+def _path_of(module: str, *, is_package: bool) -> str:
+    return module.replace(".", "/") + ("/__init__.py" if is_package else ".py")
 
 
 def _parents(name: str) -> Iterator[str]:

@@ -5,7 +5,7 @@ The only place that decides what a ghost is.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from enum import Enum
 from typing import NamedTuple
 
@@ -40,6 +40,8 @@ class Status(NamedTuple):
     excluded: bool = False
     # Recorded, and never applied.
     faked: bool = False
+    # Its app is installed, and Django is kept from seeing its migrations.
+    switched_off: bool = False
 
     @property
     def key(self) -> Key:
@@ -73,9 +75,32 @@ def read(connection: BaseDatabaseWrapper, *, compare: bool = True) -> dict[Key, 
         if compare:
             store.add_unrecorded(connection, contents)
     disk = Disk()
+    _believe_only_what_verifies(connection, contents, disk)
     if not compare:
         return classify(contents, disk)
     return classify(contents, disk, find_edited(connection, contents, disk))
+
+
+def _believe_only_what_verifies(
+    connection: BaseDatabaseWrapper, contents: Contents, disk: Disk
+) -> None:
+    """Forget what other rows replace: by that, they could hide a ghost.
+
+    One query where a file is missing and a row may stand for it, else none.
+    """
+    missing = {key for key in contents.recorded if not disk.has(key)}
+    claims = [
+        key
+        for key, replaced in contents.stored.items()
+        if replaced and (key in missing or not missing.isdisjoint(replaced))
+    ]
+    if not claims:
+        return
+    with store.reading(connection):
+        found = store.fetch(connection, claims)
+    for key in claims:
+        if key not in found or not _is_trusted(found[key]):
+            contents.stored[key] = []
 
 
 def classify(
@@ -102,8 +127,14 @@ def classify(
             replaces=tuple(contents.stored.get(key, ())),
             excluded=key[0] in excluded_apps,
             faked=key in contents.faked,
+            switched_off=file is File.MISSING and disk.hides(key),
         )
     return answers
+
+
+def ghosts_to_rewind(answers: Iterable[Status]) -> list[Status]:
+    """Not those of an app whose migrations are switched off: it has use for them."""
+    return [a for a in answers if a.is_ghost and not a.switched_off]
 
 
 def find_superseded(contents: Contents, disk: Disk) -> dict[Key, Key]:

@@ -66,9 +66,19 @@ def reading(connection: BaseDatabaseWrapper) -> Iterator[None]:
     try:
         yield
     except (DatabaseError, ValueError) as error:
+        if isinstance(error, DatabaseError) and _is_outdated(connection):
+            raise TableOutdated(connection.alias) from error
         # ValueError: a date that is none. SQLite keeps anything in any column.
         broken = _broken_rows(connection) if connection.vendor == "sqlite" else []
         raise StoreUnreadable(connection.alias, error, tables.CODE, broken) from error
+
+
+def _is_outdated(connection: BaseDatabaseWrapper) -> bool:
+    try:
+        return tables.exist(connection) and bool(tables.missing_columns(connection))
+    except DatabaseError:
+        # The rights may be missing, too.
+        return False
 
 
 def _broken_rows(connection: BaseDatabaseWrapper) -> list[int]:
@@ -115,7 +125,7 @@ def contents_of_tables(connection: BaseDatabaseWrapper) -> Contents:
             cursor.execute(RECORDED.format(is_beside=is_beside))
             records = cursor.fetchall()
     except DatabaseError as error:
-        if tables.exist(connection) and tables.missing_columns(connection):
+        if _is_outdated(connection):
             raise TableOutdated(connection.alias) from error
         raise
     for beside, app_label, name, _, *stored in sorted(records, key=itemgetter(3)):

@@ -6,6 +6,7 @@ can run and whatever the routers say. The same holds for the code beside it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -22,10 +23,15 @@ from .models import MigrationCode
 if TYPE_CHECKING:
     AnyField = models.Field[Any, Any]
 
+logger = logging.getLogger("django_rewind")
+
 CODE = "django_migrations_code"
 EARLIER = "django_migrations_code_earlier"
 NEEDED = "django_migrations_code_needed"
 JOURNAL = "django_migrations_journal"
+
+# The migration that brings what 0.1.0 did not have.
+UPGRADE = "0002_signed_versions"
 
 COLUMNS = "SELECT * FROM django_migrations_code WHERE 1 = 0"
 
@@ -76,11 +82,12 @@ def missing_columns(connection: BaseDatabaseWrapper) -> list[str]:
 def ensure(connection: BaseDatabaseWrapper) -> None:
     """Make what is missing. Safe to call at any time, by two processes at once."""
     present = existing(connection)
+    if CODE in present:
+        # First, since the others are not there only as long as that is to be done.
+        _upgrade(connection, is_old=present == {CODE} and not _is_recorded(connection))
     for model in _models():
         if model._meta.db_table not in present:
             _create(connection, model)
-    if CODE in present:
-        _upgrade(connection)
 
 
 def drop(connection: BaseDatabaseWrapper) -> None:
@@ -133,7 +140,17 @@ def _create(connection: BaseDatabaseWrapper, model: type[models.Model]) -> None:
             raise
 
 
-def _upgrade(connection: BaseDatabaseWrapper) -> None:
+def _is_recorded(connection: BaseDatabaseWrapper) -> bool:
+    recorded = MigrationRecorder(connection).migration_qs
+    return bool(recorded.filter(app="django_rewind", name=UPGRADE).exists())
+
+
+def _upgrade(connection: BaseDatabaseWrapper, *, is_old: bool) -> None:
+    """`is_old`: nothing but 0.1.0 has been here, and signed nothing.
+
+    A table that lost its signatures since is not signed anew: somebody may have taken
+    them away, to have other code signed.
+    """
     missing = missing_columns(connection)
     if not missing:
         return
@@ -148,18 +165,31 @@ def _upgrade(connection: BaseDatabaseWrapper) -> None:
                 added = after._meta.get_field(field.name)
                 editor.add_field(before, cast("AnyField", added))
         _use_utf8mb4(editor, MigrationCode)
-        if "signature" in missing:
+        if is_old and "signature" in missing:
             # Here and nowhere else, so that no later row is signed unread.
             _sign_all(connection)
 
 
 def _sign_all(connection: BaseDatabaseWrapper) -> None:
-    for code in MigrationCode._default_manager.using(connection.alias):
+    codes = list(MigrationCode._default_manager.using(connection.alias))
+    done = (
+        "signed as it was found" if signing.has_key() else "not signed: no SECRET_KEY"
+    )
+    for code in codes:
         code.module_name = source.module_name(*code.key) or ""
         code.size = len(code.source_code.encode())
         code.digest = source.digest(code.source_code)
-        signing.sign(code)
+        if signing.has_key():
+            signing.sign(code)
         code.save(using=connection.alias)
+    if codes:
+        logger.warning(
+            "Database '%s' was upgraded from django-rewind 0.1.0, which signed "
+            "nothing. The code of %d migrations was %s.",
+            connection.alias,
+            len(codes),
+            done,
+        )
 
 
 def _use_utf8mb4(editor: BaseDatabaseSchemaEditor, model: type[models.Model]) -> None:

@@ -88,6 +88,17 @@ def find_target(
     return (app_label, name) if (app_label, name) in files.applied_migrations else None
 
 
+def is_file(files: MigrationLoader, app_label: str, migration_name: str) -> bool:
+    """Whether it is Django's business, whatever is stored: a name of a file."""
+    try:
+        files.get_migration_by_prefix(app_label, migration_name)
+    except AmbiguityError:
+        return True
+    except KeyError:
+        return False
+    return True
+
+
 def _find_ghost(
     statuses: dict[Key, Status], app_label: str, migration_name: str
 ) -> Key | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from shlex import quote
 
 # What a terminal would act upon, or show as something else.
 UNPRINTABLE = (
@@ -40,6 +39,8 @@ def printable_lines(text: object) -> list[str]:
 
 def quoted(name: object) -> str:
     """For a command that a reader may copy; most names are as they are."""
+    from shlex import quote
+
     return quote(shortened(name))
 
 

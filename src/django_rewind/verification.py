@@ -120,6 +120,9 @@ def judge_stored(
             "django_migrations_code_needed.",
         )
     finding = judge(answer)
+    if finding.verdict is Verdict.EDITED and code.ran_as != code.migration_name:
+        # A squash was applied in its place, and nobody edited anything.
+        finding = Finding(answer, Verdict.OK)
     if finding.verdict in (Verdict.OK, Verdict.GHOST) and answer.recorded:
         return _judge_needs(code, finding)
     return finding

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from pathlib import Path
 
@@ -128,6 +129,23 @@ def test_killed_in_the_middle_it_goes_on(branches: Project) -> None:
     history = branches.manage("rewind_history", "users").stdout
     assert "reverse users.0004_slow  started" in history
     assert "users.0004_slow" in branches.applied()
+    (branches.folder / "go_on").touch()
+    branches.manage("rewind", "--noinput")
+    assert sorted(branches.applied()) == ["blog.0001", "users.0001"]
+    branches.manage("verify_migrations")
+
+
+def test_interrupted_in_the_middle_it_says_so_and_goes_on(branches: Project) -> None:
+    slow(branches)
+    process = branches.start("rewind", "--noinput")
+    wait_for(branches.folder / "reversing")
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 3, output
+    assert "Traceback" not in output
+    assert "Stopped at users.0004_slow: KeyboardInterrupt\n  Done: nothing." in output
+    history = branches.manage("rewind_history", "users").stdout
+    assert "reverse users.0004_slow  failed" in history
     (branches.folder / "go_on").touch()
     branches.manage("rewind", "--noinput")
     assert sorted(branches.applied()) == ["blog.0001", "users.0001"]

@@ -57,17 +57,20 @@ def installed(project: Project) -> Project:
     return project
 
 
-def uninstall(project: Project, *, package: bool) -> None:
+def uninstall(project: Project, *, stays: str = "") -> None:
     project.apps.remove("shop")
     project.configure()
-    if package:
+    if stays != "package":
         shutil.rmtree(project.folder / "shop")
+    if stays == "bytecode":
+        # As git leaves it; to Python, that is a namespace package.
+        (project.folder / "shop" / "migrations" / "__pycache__").mkdir(parents=True)
 
 
-@pytest.mark.parametrize("package", [True, False])
-def test_it_is_named_and_then_gone(installed: Project, package: bool) -> None:
+@pytest.mark.parametrize("stays", ["package", "bytecode", ""])
+def test_it_is_named_and_then_gone(installed: Project, stays: str) -> None:
     """Also if its package stays: its models can no longer be imported."""
-    uninstall(installed, package=package)
+    uninstall(installed, stays=stays)
     migrated = installed.manage("migrate")
     assert "No migrations to apply" in migrated.stdout
     assert "'manage.py rewind' reverses them" in migrated.stderr
@@ -84,7 +87,7 @@ def test_it_is_named_and_then_gone(installed: Project, package: bool) -> None:
 
 
 def test_content_types_are_left_as_django_leaves_them(installed: Project) -> None:
-    uninstall(installed, package=True)
+    uninstall(installed)
     installed.manage("migrate", "shop", "zero")
     stale = ["remove_stale_contenttypes", "--include-stale-apps", "--noinput", "-v2"]
     assert "Deleting stale content type 'shop | thing'" in (
@@ -93,7 +96,7 @@ def test_content_types_are_left_as_django_leaves_them(installed: Project) -> Non
 
 
 def test_while_it_is_there_everything_else_works(installed: Project) -> None:
-    uninstall(installed, package=True)
+    uninstall(installed)
     (installed.folder / "users" / "tests.py").write_text(FLUSHED)
     installed.manage("check")
     installed.manage("makemigrations", "--check", "--dry-run", CONTENT_TYPES[15:])
@@ -105,7 +108,7 @@ def test_while_it_is_there_everything_else_works(installed: Project) -> None:
 
 def test_a_refusal_is_no_traceback(installed: Project) -> None:
     installed.have("blog: 0001(shop.0001)")
-    uninstall(installed, package=True)
+    uninstall(installed)
     refused = installed.manage("migrate", "shop", "zero", fails=True).stderr
     assert "blog.0001: its file depends on shop.0001" in refused
     assert "Traceback" not in refused

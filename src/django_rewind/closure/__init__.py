@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.machinery import ModuleSpec
 from typing import NamedTuple
 
-from . import datafiles
+from . import datafiles, private
+from .cutting import Module
+from .cutting import module as cut
 from .outside import is_outside
 from .tracer import PACKAGE, Lack, TooMuch, Tracer
 
-__all__ = ["Closure", "Tracer", "sort_out", "trace"]
+__all__ = ["Closure", "Module", "Tracer", "cut", "sort_out", "trace"]
 
 # What else than an import statement leads to code or files outside.
 MENTIONS = re.compile(
@@ -94,12 +96,17 @@ def _trace(module: str, text: str, limit: int, read: Read) -> Closure:
     unreadable: dict[str, list[str]] = {}
     for name, usages in tracer.usages():
         for key, path in datafiles.named_by(name, usages, find):
+            if fact := _why_private(key):
+                gaps.append(fact)
+                continue
             if path.stat().st_size > limit:
                 raise TooMuch
-            try:
-                texts[key] = path.read_bytes().decode()
-            except UnicodeDecodeError:
-                unreadable.setdefault(key.rpartition("/")[0], []).append(key)
+            text_of_file = _decode(path.read_bytes())
+            if text_of_file is None:
+                folder, _, _ = key.rpartition("/")
+                unreadable.setdefault(folder, []).append(key.removeprefix("./"))
+            else:
+                texts[key] = text_of_file
     for folder, keys in unreadable.items():
         one = f"the data file {keys[0]} is not text"
         many = f"{len(set(keys))} data files in {folder} are not text"
@@ -107,6 +114,31 @@ def _trace(module: str, text: str, limit: int, read: Read) -> Closure:
     if sum(len(text.encode()) for text in texts.values()) > limit:
         raise TooMuch
     return Closure(dict(sorted(texts.items())), list(dict.fromkeys(gaps)))
+
+
+def _decode(data: bytes) -> str | None:
+    """Text that every database stores: PostgreSQL has no NUL character."""
+    try:
+        return None if b"\0" in data else data.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _why_private(key: str) -> str:
+    """Why a data file must not be stored, "" if it may."""
+    if private.is_hidden(key):
+        return f"the data file {key.removeprefix('./')} is hidden"
+    module = (
+        key.removeprefix("./")
+        .removesuffix(".py")
+        .replace("/", ".")
+        .removesuffix(PACKAGE)
+    )
+    return f"{module} is a settings module" if is_settings(module) else ""
+
+
+def is_settings(module: str) -> bool:
+    return private.is_settings(module, find, _read)
 
 
 def sort_out(
@@ -120,7 +152,14 @@ def sort_out(
 
 
 def read(module: str) -> str | None:
-    """The text of a module, found without importing anything, None if it has none."""
+    """The text of a module, found without importing anything, None if it has none.
+
+    Or if it is private.
+    """
+    return None if is_settings(module) else _read(module)
+
+
+def _read(module: str) -> str | None:
     if module.endswith(PACKAGE):
         spec = find(module[: -len(PACKAGE)])
         is_package = spec is not None and spec.submodule_search_locations is not None
@@ -166,14 +205,21 @@ def _parents(module: str) -> Iterator[str]:
 
 
 def _describe(lack: Lack, root: str) -> str:
+    who = "it" if lack.module == root else lack.module
     if lack.fact == "imports the unknown":
-        who = "it" if lack.module == root else lack.module
         return f"{who} imports a module whose name is not a constant"
+    if lack.fact == "looks itself up":
+        return f"{who} looks up its own names when it runs"
     if lack.fact == "not Python":
         return f"{lack.module} cannot be parsed"
     name = f"{lack.module}.{lack.name}".rstrip(".")
+    for one in (lack.module, name):
+        if is_settings(one):
+            return f"{one} is a settings module"
     if lack.fact == "a model":
         return f"{name} is a model class"
+    if lack.fact == "a receiver":
+        return f"{name} connects to a signal when it is imported"
     if find(name) is not None:
         return f"{name} has no source"
     if not lack.name:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import resolve_name
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +12,12 @@ if TYPE_CHECKING:
     from typing import TypeGuard
 
 IMPORTERS = frozenset({"import_module", "__import__"})
+# `from importlib import import_module as load`, `load = importlib.import_module`
+RENAMED = re.compile(
+    r"\b(import_module|import_string|__import__)\s+as\s+(\w+)"
+    r"|\b(\w+)\s*=\s*(?:\w+\.)*(import_module|import_string|__import__)\s*$",
+    re.MULTILINE,
+)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 SCOPES = (*FUNCTIONS, ast.ClassDef, ast.Lambda)
 
@@ -42,6 +49,8 @@ class Context(NamedTuple):
     constants: dict[str, str]
     annotations_run: bool
     walrus: bool
+    # What imports by a name that is given, under a name of its own.
+    renamed: Mapping[str, str]
 
     def resolve(self, node: ast.ImportFrom) -> str:
         return self.absolute("." * node.level + (node.module or ""))
@@ -70,14 +79,22 @@ class Context(NamedTuple):
         known = [text for text in texts if text is not None]
         return "".join(known) if known and len(known) == len(texts) else None
 
+    def called(self, node: ast.Call) -> str:
+        name = last_name(node.func)
+        is_name = isinstance(node.func, ast.Name)
+        return self.renamed.get(name, name) if is_name else name
+
+    def is_dynamic_import(self, node: ast.AST | None) -> TypeGuard[ast.Call]:
+        return isinstance(node, ast.Call) and self.called(node) in IMPORTERS
+
     def dynamic_import(self, node: ast.expr | None) -> Reference | None:
         """The module that import_module("…") or __import__("…") returns."""
-        if not is_dynamic_import(node):
+        if not self.is_dynamic_import(node):
             return None
         name = self.constant(argument_of(node, 0, "name"))
         if not name:
             return None
-        if last_name(node.func) == "__import__":
+        if self.called(node) == "__import__":
             whole = argument_of(node, 3, "fromlist") is not None
             return Reference(name if whole else name.partition(".")[0])
         package = self.constant(argument_of(node, 1, "package"))
@@ -157,8 +174,34 @@ def never_runs(node: ast.If) -> bool:
     return last_name(left) in {"TYPE_CHECKING", "__name__"}
 
 
-def is_dynamic_import(node: ast.AST | None) -> TypeGuard[ast.Call]:
-    return isinstance(node, ast.Call) and last_name(node.func) in IMPORTERS
+def renamed_importers(text: str) -> dict[str, str]:
+    found = (match.groups() for match in RENAMED.finditer(text))
+    return {new or other: name or of for name, new, other, of in found}
+
+
+def is_own_module(node: ast.AST) -> bool:
+    """sys.modules[__name__], import_module(__name__)."""
+    if isinstance(node, ast.Subscript):
+        key = last_name(node.slice)
+        return last_name(node.value) == "modules" and key == "__name__"
+    if not isinstance(node, ast.Call):
+        return False
+    first = argument_of(node, 0, "name")
+    return (
+        last_name(node.func) in {"import_module", "get"}
+        and first is not None
+        and last_name(first) == "__name__"
+    )
+
+
+def is_own_namespace(node: ast.AST) -> bool:
+    """globals(), vars() and locals()."""
+    return (
+        isinstance(node, ast.Call)
+        and not node.args
+        and isinstance(node.func, ast.Name)
+        and node.func.id in {"globals", "locals", "vars"}
+    )
 
 
 def last_name(node: ast.AST) -> str:

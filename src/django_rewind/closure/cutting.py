@@ -5,16 +5,24 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
-from .bindings import FUNCTIONS, Bindings, Context, Reference, bindings, own_nodes
+from .bindings import (
+    FUNCTIONS,
+    Bindings,
+    Context,
+    Reference,
+    bindings,
+    renamed_importers,
+)
+from .running import ANY
+from .side_effects import Effect, SideEffects
 from .usage import Usage
 
 # As Python splits lines; str.splitlines() would also split at form feeds.
 LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
-PARTS = (ast.Attribute, ast.Subscript)
 BLANK = " \t\f\r\n"
 
 
@@ -45,10 +53,8 @@ class Piece:
         self.text = text
         self._tree = [node] if keeps_tree else None
         self.binds: Bindings = bindings([node], context)
-        self.changes = frozenset(_changed_by_assignment(node))
-        self.calls = frozenset(_changed_by_call(node))
-        self.is_function = isinstance(node, FUNCTIONS)
-        self.is_block = self.is_function or isinstance(node, ast.ClassDef)
+        self.effect = Effect(frozenset(), connects_signals=False)
+        self.is_block = isinstance(node, (*FUNCTIONS, ast.ClassDef))
         self.is_future = isinstance(node, ast.ImportFrom) and (
             node.module == "__future__"
         )
@@ -120,6 +126,7 @@ class Module:
             constants=dict(_constants(tree.body)),
             annotations_run=not _postpones_annotations(tree.body),
             walrus=":=" in text,
+            renamed=renamed_importers(text),
         )
         self.pieces = [
             Piece(part, node, context, keeps_tree=is_whole)
@@ -130,24 +137,43 @@ class Module:
             for bound in piece.binds:
                 self.binders.setdefault(bound, []).append(index)
         self.stars = [i for i, piece in enumerate(self.pieces) if piece.star]
-        self.changers: dict[str, list[int]] = {}
+        if not is_whole:
+            own = frozenset({ANY, *self.binders})
+            effects = SideEffects(tree.body, (piece.binds for piece in self.pieces))
+            for piece, node in zip(self.pieces, tree.body):
+                effect = effects.of(node)
+                piece.effect = effect._replace(changed=effect.changed & own)
+        self._changers: dict[str, list[int]] = {}
         for index, piece in enumerate(self.pieces):
-            for changed in piece.changes | piece.calls:
-                if self._is_own(changed, called=changed not in piece.changes):
-                    self.changers.setdefault(changed, []).append(index)
+            for changed in piece.effect.changed:
+                self._changers.setdefault(changed, []).append(index)
         self.exports = self._exports()
 
-    def _is_own(self, name: str, *, called: bool) -> bool:
-        """Whether it is bound here. What is imported is not this module's to change.
+    @property
+    def changed(self) -> Collection[str]:
+        """What its own statements change, besides binding it."""
+        return self._changers.keys()
 
-        Calling what a function has as an attribute seldom changes the function.
+    def changers(self, name: str) -> list[int]:
+        """The statements that may change what a name stands for."""
+        return [*self._changers.get(name, ()), *self._changers.get(ANY, ())]
+
+    def apart(self, some: set[int], shared: Callable[[str], bool]) -> set[int]:
+        """Those of some statements that neither change nor are changed by the others.
+
+        What is changed of a name that is shared does not count.
         """
-        pieces = [self.pieces[i] for i in self.binders.get(name, ())]
-        return (
-            bool(pieces)
-            and not any(piece.binds[name] for piece in pieces)
-            and not (called and all(piece.is_function for piece in pieces))
-        )
+        before: set[int] = set()
+        while some != before:
+            before = some
+            for index, piece in enumerate(self.pieces):
+                for name in piece.effect.changed:
+                    binders = set(self.binders.get(name, ()))
+                    if name == ANY:
+                        some = some - {index}
+                    elif not (shared(name) or {index, *binders} <= some):
+                        some = some - {index, *binders}
+        return some
 
     def _exports(self) -> set[str] | None:
         """The names in __all__, None if it has none."""
@@ -155,7 +181,7 @@ class Module:
         if indexes is None:
             return None
         names: set[str] = set()
-        for index in {*indexes, *self.changers.get("__all__", ())}:
+        for index in {*indexes, *self._changers.get("__all__", ())}:
             for node in ast.walk(parse(self.pieces[index].text)):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str):
                     names.add(node.value)
@@ -252,28 +278,3 @@ def _postpones_annotations(body: list[ast.stmt]) -> bool:
         and any(alias.name == "annotations" for alias in node.names)
         for node in body
     )
-
-
-def _changed_by_assignment(statement: ast.stmt) -> Iterator[str]:
-    """fn.attribute = …, registry["x"] = …, del registry["x"]."""
-    for node in own_nodes([statement], walrus=False):
-        if isinstance(node, PARTS) and not isinstance(node.ctx, ast.Load):
-            yield _root(node)
-
-
-def _changed_by_call(statement: ast.stmt) -> Iterator[str]:
-    """registry.append(…), as a statement."""
-    for node in own_nodes([statement], walrus=False):
-        call = node.value if isinstance(node, ast.Expr) else None
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
-            yield _root(call.func)
-
-
-def _root(node: ast.expr) -> str:
-    while True:
-        if isinstance(node, PARTS):
-            node = node.value
-        elif isinstance(node, ast.Call):
-            node = node.func
-        else:
-            return node.id if isinstance(node, ast.Name) else ""

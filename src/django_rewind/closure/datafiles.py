@@ -55,7 +55,7 @@ class _Search:
             yield from self._files([folder])
             if any(folder.match(name) for name in self.folders):
                 for path in sorted(folder.iterdir()):
-                    if path.is_file() and path.suffix not in CODE:
+                    if _may_be_listed(path):
                         yield self._key(path), path
 
     def _files(self, bases: list[Path]) -> Iterator[tuple[str, Path]]:
@@ -77,7 +77,15 @@ class _Search:
                     yield path
 
     def _key(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix()
+        name = path.relative_to(self.root).as_posix()
+        # Without a slash it would be a module.
+        return name if "/" in name else f"./{name}"
+
+
+def _may_be_listed(path: Path) -> bool:
+    # What begins with a dot is seldom meant, such as .gitkeep.
+    is_meant = path.suffix not in CODE and not path.name.startswith(".")
+    return is_meant and path.is_file()
 
 
 def _may_be_path(name: str, is_path: bool) -> bool:

@@ -17,9 +17,10 @@ from .bindings import Reference
 from .outside import is_outside
 from .usage import Usage
 
-# Stands for the fact that a module is a package: relative imports depend on it.
+# Stands for the fact that a module is a package: relative imports and its own path
+# depend on it.
 PACKAGE = ".__init__"
-RELATIVE = re.compile(r"\bfrom[\s\\]*\.|\b__package__\b")
+RELATIVE = re.compile(r"\bfrom[\s\\]*\.|\b__package__\b|\b__file__\b")
 # Every module has them, without a statement that binds them.
 GIVEN = frozenset(
     [f"__{name}__" for name in ("builtins", "cached", "dict", "doc", "file", "loader")]
@@ -27,12 +28,22 @@ GIVEN = frozenset(
 )
 
 
+Fact = Literal[
+    "absent",
+    "a model",
+    "a receiver",
+    "not Python",
+    "imports the unknown",
+    "looks itself up",
+]
+
+
 class Lack(NamedTuple):
     """What is needed and not kept: a module, or a name of it."""
 
     module: str
     name: str
-    fact: Literal["absent", "a model", "not Python", "imports the unknown"] = "absent"
+    fact: Fact = "absent"
 
 
 class TooMuch(Exception):
@@ -209,8 +220,9 @@ class Tracer:
         if name in module.binders:
             for index in module.binders[name]:
                 self._keep_binder(cut, index, path, reference)
-            for index in module.changers.get(name, ()):
-                self._keep(cut, index)
+            for index in module.changers(name):
+                if not self._must_not_run(cut, index):
+                    self._keep(cut, index)
             return True
         for index in reversed(module.stars):
             piece = module.pieces[index]
@@ -224,10 +236,7 @@ class Tracer:
         self, cut: Cut, index: int, path: tuple[str, ...], reference: Reference
     ) -> None:
         piece = cut.module.pieces[index]
-        models = [n for n in piece.binds if self._is_model(cut.module.name, n)]
-        for name in models:
-            self._lack(Lack(cut.module.name, name, "a model"), Reference(""))
-        if models:
+        if self._must_not_run(cut, index):
             return
         if not piece.aliases:
             self._keep(cut, index)
@@ -236,6 +245,17 @@ class Tracer:
                 cut.parts.setdefault(index, set()).add(alias.key)
                 self._ask(cut.module.name, alias.reference._replace(imported=True))
         self._pass_on(cut, index, path, reference)
+
+    def _must_not_run(self, cut: Cut, index: int) -> bool:
+        """What it makes would be in the project's registries once more."""
+        module, piece = cut.module.name, cut.module.pieces[index]
+        models = [name for name in piece.binds if self._is_model(module, name)]
+        for name in models:
+            self._lack(Lack(module, name, "a model"), Reference(""))
+        if piece.effect.connects_signals and not models:
+            name = next(iter(piece.binds), "")
+            self._lack(Lack(module, name, "a receiver"), Reference(""))
+        return bool(models) or piece.effect.connects_signals
 
     def _pass_on(
         self, cut: Cut, index: int, path: tuple[str, ...], reference: Reference
@@ -261,6 +281,9 @@ class Tracer:
             self._take_star(name, star)
         if piece.usage.imports_the_unknown:
             self._lack(Lack(name, "", "imports the unknown"), Reference(""))
+        is_cut = name != self._root
+        if piece.usage.looks_itself_up or (piece.usage.looks_up_its_names and is_cut):
+            self._lack(Lack(name, "", "looks itself up"), Reference(""))
 
     def _grow(self, size: int) -> None:
         self._size += size

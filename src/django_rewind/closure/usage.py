@@ -12,7 +12,8 @@ from .bindings import (
     Reference,
     argument_of,
     bindings,
-    is_dynamic_import,
+    is_own_module,
+    is_own_namespace,
     last_name,
     never_runs,
 )
@@ -55,6 +56,9 @@ class Usage(ast.NodeVisitor):
         self.anchors: dict[str, None] = {}
         self.uses_file = False
         self.imports_the_unknown = False
+        # By a name that is not told, or by its own.
+        self.looks_up_its_names = False
+        self.looks_itself_up = False
         # Innermost last: whether it is a class, and what it binds.
         self._scopes: list[tuple[bool, Bindings]] = []
         self._optional = 0
@@ -140,30 +144,58 @@ class Usage(ast.NodeVisitor):
             self.imports_the_unknown = True
         else:
             name = self.context.constant(argument_of(node, 0, "name")) or ""
-            module = name if last_name(node.func) == "__import__" else target.module
+            module = (
+                name if self.context.called(node) == "__import__" else target.module
+            )
             self._add(Reference(module, imported=True))
         for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
             self.visit(argument)
 
+    def _import_string(self, node: ast.Call) -> None:
+        path = self.context.constant(argument_of(node, 0, "dotted_path"))
+        module, _, name = (path or "").rpartition(".")
+        if module:
+            self._add(Reference(module, (name,), imported=True))
+        else:
+            self.imports_the_unknown = True
+
     # Calls and assignments
 
     def visit_Call(self, node: ast.Call) -> None:
-        name = last_name(node.func)
-        if is_dynamic_import(node) or _is_getattr(node):
+        name = self.context.called(node)
+        if self.context.is_dynamic_import(node) or _is_getattr(node):
             if self.context.dynamic_import(node) or _is_getattr(node):
                 self._visit_chain(node)
             else:
                 self._visit_import(node)
             return
+        if is_own_namespace(node) and (name == "globals" or not self._scopes):
+            self.looks_up_its_names = True
+        self._note_own_module(node)
         first = self.context.constant(argument_of(node, 0, "package"))
-        if first and name == "import_string":
-            module, _, attribute = first.rpartition(".")
-            self._add(Reference(module, (attribute,)))
+        if name == "import_string":
+            self._import_string(node)
         elif first and name in READERS and is_outside(first):
             self.anchors[first] = None
         elif name in JOINERS:
             self._add_path(node)
         self.generic_visit(node)
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        name = self.context.constant(node.slice)
+        if is_own_namespace(node.value) and name:
+            self._add(Reference(self.context.module, (name,)))
+        else:
+            self._note_own_module(node)
+            self.generic_visit(node)
+
+    def _note_own_module(self, node: ast.expr) -> None:
+        if is_own_module(node):
+            # When it is imported, it is there.
+            if self._in_function():
+                self.looks_itself_up = True
+            else:
+                self.looks_up_its_names = True
 
     def visit_Expr(self, node: ast.Expr) -> None:
         self._visit_value(node.value)
@@ -178,7 +210,7 @@ class Usage(ast.NodeVisitor):
             self.visit(node.value)
 
     def _visit_value(self, node: ast.expr) -> None:
-        if is_dynamic_import(node):
+        if self.context.is_dynamic_import(node):
             self._visit_import(node)
         else:
             self.visit(node)

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import strip_quotes
 from django.db.migrations import Migration
-from django.db.migrations.executor import MigrationExecutor
 
 from ..exceptions import Problem
 from ..models import Key
 from ..terminal import on_one_line, shortened
 from . import absences
-from .changes import follow
+from .changes import Change, MadeColumn, MadeTable, follow
 from .counts import ask
+from .layout import Column, Table
 from .reversal import Finding, Reversal
 
-__all__ = ["Effects", "absent", "find"]
+__all__ = ["Change", "Drop", "Effects", "absent", "drops", "find", "follow"]
 
 
 class Effects(NamedTuple):
@@ -28,11 +30,24 @@ class Effects(NamedTuple):
     notes: list[str]
 
 
-def find(runner: MigrationExecutor, plan: Sequence[Migration]) -> Effects:
+class Drop(NamedTuple):
+    """A table that reversing a plan drops, or a column of one that stays."""
+
+    key: Key
+    # As the database has it now, and as SQL does.
+    table: str
+    quoted_table: str
+    column: str | None = None
+
+
+def find(
+    connection: BaseDatabaseWrapper,
+    plan: Sequence[Migration],
+    changes: Sequence[Change],
+) -> Effects:
     """Of reversing `plan`, latest applied first. Runs none of it."""
     effects = Effects({(m.app_label, m.name): [] for m in plan}, [], [])
-    connection = runner.connection
-    findings = list(Reversal(connection).undo(follow(runner, plan)))
+    findings = list(Reversal(connection).undo(changes))
     counts = ask(connection, (f.counted for f in findings if f.counted is not None))
     for finding in findings:
         number = None if finding.counted is None else counts[finding.counted]
@@ -54,9 +69,38 @@ def find(runner: MigrationExecutor, plan: Sequence[Migration]) -> Effects:
     return effects
 
 
-def absent(runner: MigrationExecutor, plan: Sequence[Migration]) -> list[Problem]:
-    """What reversing `plan` needs, and the database has not."""
-    return list(absences.find(runner.connection, follow(runner, plan)))
+def absent(connection: BaseDatabaseWrapper, changes: Sequence[Change]) -> list[Problem]:
+    """What undoing `changes` needs, and the database has not."""
+    return list(absences.find(connection, changes))
+
+
+def drops(connection: BaseDatabaseWrapper, changes: Sequence[Change]) -> list[Drop]:
+    """What undoing `changes` drops."""
+    made = [c for c in changes if isinstance(c, MadeTable) and not c.table.gone]
+    tables = {change.table for change in made}
+    found = [_drop(connection, change.key, change.table) for change in made]
+    for change in changes:
+        if isinstance(change, MadeColumn) and not change.column.gone:
+            column = change.column
+            if column.table not in tables:
+                found.append(_drop(connection, change.key, column.table, column))
+    return found
+
+
+def _drop(
+    connection: BaseDatabaseWrapper,
+    key: Key,
+    table: Table,
+    column: Column | None = None,
+) -> Drop:
+    def convert(what: Table | Column) -> str:
+        name = strip_quotes(what.name)
+        return str(connection.introspection.identifier_converter(name))
+
+    quoted = connection.ops.quote_name(table.name)
+    return Drop(
+        key, convert(table), quoted, None if column is None else convert(column)
+    )
 
 
 def _fact(finding: Finding, number: int | None) -> str:

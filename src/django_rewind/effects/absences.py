@@ -51,7 +51,7 @@ def _needed(changes: Sequence[Change]) -> Iterator[tuple[Change, Table | Column,
             what, verb = change.what, "rename"
         else:
             continue
-        if not what.gone and not _table_of(what).gone:
+        if not what.gone:
             yield change, what, verb
 
 

@@ -53,7 +53,6 @@ class Renamed(NamedTuple):
 
     key: Key
     what: Table | Column
-    called: str
 
 
 class DroppedColumn(NamedTuple):
@@ -194,12 +193,12 @@ class _Walk:
 
     def _make_table(self, name: str, key: Key) -> None:
         table = self.tables.add(name)
-        self.changes.append(MadeTable(key, table, strip_quotes(name)))
+        self.changes.append(MadeTable(key, table, str(table)))
 
     def _rename_table(self, old: str, new: str, key: Key) -> Table:
         table = self.tables.rename(old, new)
         if old != new:
-            self.changes.append(Renamed(key, table, str(table)))
+            self.changes.append(Renamed(key, table))
         return table
 
     def _alter(
@@ -220,7 +219,7 @@ class _Walk:
                 continue
             columns[name] = column = table.rename(field.column, altered.column)
             if field.column != altered.column:
-                self.changes.append(Renamed(key, column, str(column)))
+                self.changes.append(Renamed(key, column))
             if isinstance(operation, operations.AlterField):
                 if name == operation.name and not operation.preserve_default:
                     # As database_forwards() does, in both directions.

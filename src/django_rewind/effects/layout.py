@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import copy
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.db import router
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.utils import strip_quotes, truncate_name
+from django.db.backends.utils import strip_quotes
 from django.db.migrations.state import ModelState
 from django.db.models.fields.proxy import OrderWrt
-from django.db.models.options import normalize_together
+from django.db.models.options import Options, normalize_together
 
+from .. import naming
 from . import rules
 
 
@@ -50,7 +50,8 @@ class Table:
         self.columns: dict[str, Column] = {}
 
     def __str__(self) -> str:
-        return strip_quotes(self.name)
+        # It may be in a schema.
+        return strip_quotes(self.name).replace('"."', ".")
 
     def column(self, name: str) -> Column:
         return self.columns.setdefault(name, Column(self, name))
@@ -61,7 +62,7 @@ class Table:
 
     def drop(self, name: str) -> Column:
         column = self.column(name)
-        column.gone = True
+        column.dropped = True
         return self.columns.pop(name)
 
     def rename(self, old: str, new: str) -> Column:
@@ -76,10 +77,15 @@ class Column:
     def __init__(self, table: Table, name: str) -> None:
         self.table = table
         self.name = name
-        self.gone = False
+        self.dropped = False
 
     def __str__(self) -> str:
         return f"{self.table}.{strip_quotes(self.name)}"
+
+    @property
+    def gone(self) -> bool:
+        """Alone, or with its table."""
+        return self.dropped or self.table.gone
 
 
 class Tables:
@@ -111,11 +117,7 @@ def lay_out(model: ModelState | None, connection: BaseDatabaseWrapper) -> Layout
     """None if there is no model, or none that has a table in this database."""
     if model is None:
         return None
-    # As Options and ManyToManyField have it, whichever database it is for.
-    limit = connections[DEFAULT_DB_ALIAS].ops.max_name_length()
-    table = model.options.get("db_table") or truncate_name(
-        f"{model.app_label}_{model.name_lower}", limit
-    )
+    table = naming.table(model)
     if not _can_migrate(model, table, connection):
         return None
     layout = Layout((model.app_label, model.name_lower), table, {}, {}, set(), {})
@@ -127,10 +129,7 @@ def lay_out(model: ModelState | None, connection: BaseDatabaseWrapper) -> Layout
             if named.column is not None and _has_type(named, connection):
                 layout.fields[name] = named
         elif field.remote_field.through is None:
-            # As in ManyToManyField._get_m2m_db_table().
-            layout.m2m[name] = field.db_table or truncate_name(
-                f"{strip_quotes(table)}_{name}", limit
-            )
+            layout.m2m[name] = naming.m2m_table(model, name, field)
     if model.options.get("order_with_respect_to"):
         # Zero is what Django gives to the rows that are there.
         layout.fields["_order"] = _named("_order", OrderWrt(default=0))
@@ -176,12 +175,11 @@ def _can_migrate(
     """As Options.can_migrate() and the routers say; rendering models takes long."""
     options = model.options
     swapped_for = getattr(settings, options.get("swappable") or "", None)
-    label = f"{model.app_label}.{model.name_lower}"
     vendor = options.get("required_db_vendor")
     return (
         options.get("managed", True)
         and not options.get("proxy")
-        and (swapped_for is None or str(swapped_for).lower() == label)
+        and (swapped_for is None or naming.is_called(model, swapped_for))
         and vendor in (None, "", connection.vendor)
         and all(
             getattr(connection.features, feature, False)
@@ -197,17 +195,10 @@ def _routers_allow(
     """They are given the model, too: as much of it as a state has."""
     if not router.routers:
         return True
-    label = f"{model.app_label}.{model.name}"
-    meta = SimpleNamespace(
-        app_label=model.app_label,
-        model_name=model.name_lower,
-        object_name=model.name,
-        label=label,
-        label_lower=label.lower(),
-        db_table=table,
-        managed=True,
-        proxy=False,
-    )
+    meta: Any = Options(None, model.app_label)
+    meta.object_name, meta.model_name = model.name, model.name_lower
+    meta.db_table = table
+    meta.swappable = model.options.get("swappable")
     stand_in = type(model.name, (), {"_meta": meta, "__module__": "__fake__"})
     return router.allow_migrate(
         connection.alias, model.app_label, model_name=model.name_lower, model=stand_in

@@ -100,7 +100,7 @@ class Reversal:
     def _drop_column(self, change: MadeColumn) -> Finding:
         column = change.column
         fact = f"drops {_named(change.called, column)}"
-        count = None if _is_gone(column) else self.counting.values(column)
+        count = None if column.gone else self.counting.values(column)
         return Finding(change.key, fact, count, things=VALUES)
 
     def _add_column(self, change: DroppedColumn) -> Iterator[Finding]:
@@ -253,13 +253,8 @@ def _is_of_lost_rows(change: Change) -> bool:
     )
 
 
-def _is_gone(column: Column) -> bool:
-    return column.gone or column.table.gone
-
-
 def _named(called: str, now: Table | Column) -> str:
-    gone = now.gone if isinstance(now, Table) else _is_gone(now)
-    return called if gone or str(now) == called else f"{called} (now {now})"
+    return called if now.gone or str(now) == called else f"{called} (now {now})"
 
 
 def _name(key: Key) -> str:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command, get_commands, load_command_class
-from django.core.management.base import CommandError, CommandParser
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.core.management.base import CommandError, CommandParser, SystemCheckError
+from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ... import conf, execution, journal, locks, plans, store
@@ -18,9 +20,10 @@ from ...commands import (
 )
 from ...exceptions import RewindError, Stopped
 from ...execution import Output
+from ...models import Key
 from ...plans import Plan, Request
 from ...pulse import Pulse
-from ...terminal import first_of, shortened
+from ...terminal import first_of, on_one_line, shortened
 
 # Exit codes; 0 is: done, or nothing to do.
 FOUND_WORK, REFUSED, STOPPED = 1, 2, 3
@@ -120,6 +123,20 @@ class Command(DatabaseCommand):
         )
         self.add_noinput(parser)
 
+    def check(self, *args: Any, **kwargs: Any) -> None:
+        """Of the project. What fails here is not what --check finds."""
+        try:
+            super().check(*args, **kwargs)
+        except SystemCheckError as error:
+            error.returncode = REFUSED
+            raise
+        except Exception as error:
+            # A check may import anything, as the views of another branch.
+            raise CommandError(
+                f"The system checks cannot run: {_say(error)}. Nothing was changed.",
+                returncode=REFUSED,
+            ) from error
+
     def handle(self, *args: Any, **options: Any) -> None:
         self.verbosity = options["verbosity"]
         self.options = options
@@ -161,7 +178,7 @@ class Command(DatabaseCommand):
     def rewind(self) -> None:
         self.check_app()
         # Of all databases, before anything changes in one.
-        found = [plans.make(connection, self.request) for connection in self.targets()]
+        found = [self.make_plan(connection) for connection in self.targets()]
         digest = plans.digest(found)
         if self.options["expect"] not in (None, digest):
             raise RewindError(
@@ -189,7 +206,7 @@ class Command(DatabaseCommand):
         known = [
             key
             for connection in self.targets()
-            for key in store.contents(connection).recorded
+            for key in self.read_records(connection)
         ]
         try:
             check_app_label(self.options["app_label"], known)
@@ -197,17 +214,29 @@ class Command(DatabaseCommand):
             raise RewindError(str(error)) from error
 
     def targets(self) -> list[BaseDatabaseWrapper]:
-        if self.options["all_databases"]:
-            return [connections[alias] for alias in connections]
         aliases = self.options["databases"] or [DEFAULT_DB_ALIAS]
-        return [find_connection(alias) for alias in dict.fromkeys(aliases)]
+        if self.options["all_databases"]:
+            aliases = list(connections)
+        found = []
+        for alias in dict.fromkeys(aliases):
+            with _looking_at(alias):
+                found.append(find_connection(alias))
+        return found
+
+    def make_plan(self, connection: BaseDatabaseWrapper) -> Plan:
+        with _looking_at(connection.alias):
+            return plans.make(connection, self.request)
+
+    def read_records(self, connection: BaseDatabaseWrapper) -> list[Key]:
+        with _looking_at(connection.alias):
+            return store.contents(connection).recorded
 
     def carry_out_each(self, shown: list[Plan]) -> None:
         done: list[str] = []
         left = [f"database '{plan.connection.alias}'" for plan in shown]
         for plan in shown:
-            before = store.contents(plan.connection).recorded
             try:
+                before = self.read_records(plan.connection)
                 self.carry_out(plan)
             except Stopped as error:
                 steps = [*done, *error.done], [*error.left, *left[1:]]
@@ -225,7 +254,7 @@ class Command(DatabaseCommand):
         connection = shown.connection
         with locks.holding(connection, self.announce):
             # Somebody else may have migrated since.
-            plan = plans.make(connection, self.request)
+            plan = self.make_plan(connection)
             is_reviewed = self.options["interactive"] or self.options["expect"]
             has_changed = plans.digest([plan]) != plans.digest([shown])
             if plan.steps and is_reviewed and has_changed:
@@ -276,7 +305,7 @@ class Command(DatabaseCommand):
                 no_color=self.options["no_color"],
                 force_color=self.options["force_color"],
             )
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             raise Stopped(["the rewind"], ["migrate"], error) from error
 
     def announce(self, text: str) -> None:
@@ -295,7 +324,9 @@ class Command(DatabaseCommand):
             self.stdout.write("No data is destroyed.")
         try:
             answer = input("Type 'yes' to go on, or 'no' to cancel: ")
-        except EOFError:
+        except (EOFError, KeyboardInterrupt):
+            # Below the question.
+            self.stdout.write("")
             answer = ""
         if answer != "yes":
             raise RewindError("Cancelled. Nothing was changed.")
@@ -343,3 +374,19 @@ class Command(DatabaseCommand):
             self.stdout.write(self.style.WARNING(f"    {shortened(fact)}"))
         for line in step.sql or ():
             self.stdout.write(f"    {line}")
+
+
+@contextmanager
+def _looking_at(alias: str) -> Iterator[None]:
+    """At a database that may not be there, before anything changes in it."""
+    try:
+        yield
+    except (Error, ImproperlyConfigured) as error:
+        raise RewindError(
+            f"The database '{alias}' cannot be read: {_say(error)}. Nothing was "
+            "changed in it."
+        ) from error
+
+
+def _say(error: Exception) -> str:
+    return on_one_line(f"{type(error).__name__}: {error}").strip().rstrip(".")

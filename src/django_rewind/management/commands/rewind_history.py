@@ -7,7 +7,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ... import chronicle, journal
 from ...chronicle import Event
-from ...commands import DatabaseCommand, as_json
+from ...commands import DatabaseCommand, as_json, check_app_is_known
 from ...terminal import shortened
 
 
@@ -22,11 +22,12 @@ class Command(DatabaseCommand):
         self.add_format(parser)
 
     def run(self, connection: BaseDatabaseWrapper, options: dict[str, Any]) -> None:
-        events = [
-            event
-            for event in chronicle.tell(journal.read(connection))
-            if options["app_label"] in (None, event.app_label)
-        ]
+        events = chronicle.tell(journal.read(connection))
+        app_label = options["app_label"]
+        if app_label is not None:
+            events = [event for event in events if event.app_label == app_label]
+            if not events:
+                check_app_is_known(connection, app_label)
         if options["format"] == "json":
             self.stdout.write(as_json([event._asdict() for event in events]))
             return

@@ -3,7 +3,6 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from django.core.management.base import CommandError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 
@@ -70,7 +69,9 @@ class Command(NextCommand):
         try:
             answers = status.read(connection, compare=False).values()
         except RewindError as error:
-            raise CommandError(str(error)) from error
+            # What Django knows can be shown all the same.
+            self.stderr.write(f"Whether there are ghosts cannot be told: {error}")
+            return ghosts
         for answer in answers:
             if answer.is_ghost:
                 ghosts.setdefault(answer.app_label, []).append(answer)
@@ -78,5 +79,7 @@ class Command(NextCommand):
 
 
 def describe(ghost: Status) -> str:
+    if ghost.switched_off:
+        return "(applied, and Django does not see its file)"
     code = "its code is stored" if ghost.stored and not ghost.gap else "not stored"
     return f"(ghost: {code})"

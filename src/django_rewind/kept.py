@@ -1,0 +1,348 @@
+"""What of a table of SQLite stays when it is remade, though the state lacks it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import strip_quotes
+from django.db.models.constraints import BaseConstraint
+from django.utils.functional import cached_property
+
+from . import definitions, history, source, status, store
+from .definitions import Definition
+from .exceptions import RewindError, SourceUnavailable
+from .models import Key, MigrationCode
+from .status import File, Status
+
+SQL_OF_TABLE = """
+    SELECT type, name, sql FROM sqlite_master
+    WHERE tbl_name = %s COLLATE NOCASE AND sql IS NOT NULL
+"""
+
+
+class KeptColumn(models.Field):  # type: ignore[type-arg]
+    """A column as it stands in the table's own SQL."""
+
+    def __init__(self, number: int, column: str, definition: str) -> None:
+        # SQLite takes the NULL that Django appends as no constraint at all.
+        super().__init__(db_column=column, null=True)
+        if definition.endswith(" NULL") and not definition.endswith("NOT NULL"):
+            definition = definition[: -len(" NULL")]
+        self.set_attributes_from_name(f"kept_{number}")
+        self.definition = definition
+
+    def db_type(self, connection: BaseDatabaseWrapper) -> str:
+        return self.definition
+
+
+class KeptGeneratedColumn(KeptColumn):
+    # So that Django copies no values.
+    generated = True
+
+    def __init__(self, number: int, column: str, definition: str) -> None:
+        made = definitions.take_apart(definition)
+        super().__init__(number, column, made.rest)
+        self.needs = made.names
+        self.expression = made.expression
+        self.db_persist = made.is_stored
+
+    def generated_sql(self, connection: BaseDatabaseWrapper) -> tuple[str, list[str]]:
+        # Django puts parameters in.
+        return self.expression.replace("%", "%%"), []
+
+
+class KeptConstraint(BaseConstraint):
+    """A table constraint as it stands in the table's own SQL."""
+
+    def __init__(self, *, name: str, sql: str) -> None:
+        super().__init__(name=name)
+        self.sql = sql
+
+    def constraint_sql(self, model: Any, schema_editor: Any) -> str:
+        return self.sql
+
+    def deconstruct(self) -> Any:
+        return "", (), {"name": self.name, "sql": self.sql}
+
+
+class Kept:
+    """Of one remake. Its arguments are those of _remake_table()."""
+
+    def __init__(
+        self,
+        connection: BaseDatabaseWrapper,
+        model: type[models.Model],
+        create_field: Any = None,
+        delete_field: Any = None,
+        alter_fields: Any = None,
+        alter_field: Any = None,
+    ) -> None:
+        self._connection = connection
+        self._model = model
+        self._created = create_field
+        self._deleted = delete_field
+        self._altered = _altered(alter_fields, alter_field)
+        self._table = strip_quotes(model._meta.db_table)
+        with connection.cursor() as cursor:
+            cursor.execute(SQL_OF_TABLE, [self._table])
+            found = cursor.fetchall()
+        self._indexes = {name: sql for kind, name, sql in found if kind == "index"}
+        self._definitions = [
+            definition
+            for kind, _, sql in found
+            if kind == "table"
+            for definition in definitions.read(sql)
+        ]
+
+    @cached_property
+    def columns(self) -> list[KeptColumn]:
+        """Those that the state does not know, if a ghost may have added them.
+
+        Raises RewindError if the remake needs another one that is gone, or makes one
+        of these anew, by which its data would be lost.
+        """
+        known = {_column(f) for f in self._model._meta.local_concrete_fields}
+        for old, new in self._altered:
+            # Django 3.2 gives the model as it will be, to rename a column of
+            # many-to-many.
+            if old.column and new.column:
+                known.discard(_column(new))
+                known.add(_column(old))
+        is_generated = self._present()
+        unknown = is_generated.keys() - known
+        lacking = known - is_generated.keys() - self._may_lack()
+        if not (unknown or lacking) or not self._answers:
+            return []
+        if lacking and self._unknown:
+            raise self._lacks(min(lacking))
+        if self._created and not self._may_have_made(self._created):
+            # It is there for another reason, as a primary key that Django made up.
+            unknown = unknown - {_column(self._created)}
+        columns = []
+        for number, found in enumerate(self._definitions):
+            name = found.name.casefold()
+            if found.kind == "column" and name in unknown:
+                kind = KeptGeneratedColumn if is_generated[name] else KeptColumn
+                columns.append(kind(number, found.name, found.sql))
+        self._check(columns)
+        return columns
+
+    def _check(self, columns: list[KeptColumn]) -> None:
+        new = [self._created, *(field for _, field in self._altered)]
+        new_columns = {_column(field) for field in new if field}
+        for column in columns:
+            if _column(column) in new_columns:
+                raise self._has_already(column)
+            if not self._gone.isdisjoint(getattr(column, "needs", ())):
+                raise self._is_needed(column)
+
+    @cached_property
+    def needed_constraints(self) -> list[KeptConstraint]:
+        """Those on kept columns."""
+        return self._kept("needed", filter(self._is_on_kept_column, self._constraints))
+
+    @cached_property
+    def other_constraints(self) -> list[KeptConstraint]:
+        """Those that a ghost made of columns that the state knows."""
+        known = {constraint.name for constraint in self._model._meta.constraints}
+        found = [
+            constraint
+            for constraint in self._constraints
+            if constraint.name
+            and constraint.name not in known
+            and not self._is_on_kept_column(constraint)
+        ]
+        found = [
+            constraint
+            for constraint in found
+            if any(_is_named(constraint.name, t) for t in self._texts(known=False))
+        ]
+        # What is applied or reversed now may remove what another one made.
+        others = self._others() if found else []
+        found = [c for c in found if not any(_is_named(c.name, t) for t in others)]
+        return self._kept("other", found)
+
+    def lost_indexes(self) -> list[str]:
+        """What made those of ghosts that are gone, once the table is remade."""
+        if not self._indexes:
+            return []
+        with self._connection.cursor() as cursor:
+            # Without a look at each table and index that there is.
+            cursor.execute(f"PRAGMA index_list({self._quoted(self._table)})")
+            present = {row[1] for row in cursor.fetchall()}
+        return [
+            self._indexes[name]
+            for name in sorted(self._indexes.keys() - present)
+            if self._is_index_of_ghost(name, self._indexes[name])
+        ]
+
+    @cached_property
+    def _answers(self) -> dict[Key, Status]:
+        """What is applied, and may be unknown: ghosts, and what edited ones did.
+
+        Of any app, since RunSQL may alter every table, and no state tells that.
+        """
+        return {
+            key: answer
+            for key, answer in status.read(self._connection).items()
+            if answer.is_ghost or answer.file is File.EDITED
+        }
+
+    @cached_property
+    def _codes(self) -> dict[Key, MigrationCode]:
+        return store.fetch(self._connection, list(self._answers))
+
+    @cached_property
+    def _unknown(self) -> frozenset[Key]:
+        """Those of which the state knows nothing.
+
+        If a stored history is in force, it knows ghosts that could be loaded, and
+        edited ones as they or their files were chosen.
+        """
+        stored = history.of(self._connection)
+        if stored is None:
+            return frozenset(self._answers)
+        names = {key: (key[0], code.ran_as) for key, code in self._codes.items()}
+        return frozenset(
+            key
+            for key, answer in self._answers.items()
+            if answer.is_ghost
+            and stored.migrations.keys().isdisjoint([key, names.get(key, key)])
+        )
+
+    def _texts(self, *, known: bool) -> list[str]:
+        return [
+            code.source_code
+            for key, code in self._codes.items()
+            if (key not in self._unknown) == known
+        ]
+
+    def _present(self) -> dict[str, bool]:
+        """The columns of the table, and whether each is generated."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA table_xinfo({self._quoted(self._table)})")
+            return {row[1].casefold(): bool(row[6]) for row in cursor.fetchall()}
+
+    def _may_lack(self) -> set[str]:
+        """What is in the state only: what was made up for want of a primary key, as
+        may be what is made now; and nothing is copied from what goes.
+        """
+        fields = [f for f in self._model._meta.local_concrete_fields if f.auto_created]
+        fields += [field for field in (self._created, self._deleted) if field]
+        return set(map(_column, fields))
+
+    def _may_have_made(self, field: Any) -> bool:
+        """Those of other apps only by a name that their code has; few have not "id"."""
+        label = self._model._meta.app_label
+        if any(app_label == label for app_label, _ in self._answers):
+            return True
+        name = re.sub("_id$", "", _column(field))
+        return not field.primary_key and any(
+            name in code.source_code.casefold() for code in self._codes.values()
+        )
+
+    def _lacks(self, column: str) -> RewindError:
+        others = ", ".join(map(".".join, self._answers))
+        return RewindError(
+            f"The table {self._table} lacks the column '{column}', which is needed to "
+            "alter the table. A migration that was applied from other code may have "
+            "removed or renamed it; this migration was not applied. Reverse one of "
+            f"these first: {others}."
+        )
+
+    def _has_already(self, column: KeptColumn) -> RewindError:
+        """Two branches may add the same column; Django would drop the ghost's."""
+        label = self._model._meta.app_label
+        return RewindError(
+            f"The table {self._table} already has the column '{column.column}', from a "
+            "migration whose file is gone, and this migration adds it anew. It was not "
+            "applied, so that no data are lost. Reverse the other one first: "
+            f"'manage.py showmigrations {label}' names it, and 'manage.py migrate "
+            f"{label} NAME' goes back to the one before it."
+        )
+
+    def _is_needed(self, column: KeptColumn) -> RewindError:
+        return RewindError(
+            f"The column '{column.column}' of the table {self._table} is generated "
+            "from a column that this migration removes or renames, and was added by a "
+            "migration whose file is gone. It was not applied. Reverse that one first: "
+            f"'manage.py showmigrations {self._model._meta.app_label}' names it."
+        )
+
+    @cached_property
+    def _gone(self) -> set[str]:
+        gone = {_column(old) for old, new in self._altered if old.column != new.column}
+        return gone.union(_column(field) for field in [self._deleted] if field)
+
+    @cached_property
+    def _constraints(self) -> list[Definition]:
+        """Of no column that goes."""
+        return [
+            found
+            for found in self._definitions
+            if found.kind in ("unique", "check", "foreign")
+            and found.names.isdisjoint(self._gone)
+        ]
+
+    def _is_on_kept_column(self, constraint: Definition) -> bool:
+        return not constraint.names.isdisjoint(map(_column, self.columns))
+
+    def _kept(
+        self, why: str, constraints: Iterable[Definition]
+    ) -> list[KeptConstraint]:
+        return [
+            KeptConstraint(name=f"kept_{why}_{number}", sql=found.sql)
+            for number, found in enumerate(constraints)
+        ]
+
+    def _others(self) -> list[str]:
+        return [*_files(self._model._meta.app_label), *self._texts(known=True)]
+
+    def _is_index_of_ghost(self, name: str, sql: str) -> bool:
+        if any(self._quoted(str(column.column)) in sql for column in self.columns):
+            return True
+        texts = [code.source_code for code in self._codes.values()]
+        if any(_is_named(name, text) for text in texts):
+            return True
+        # Under names of Django, it is in a state that knows it.
+        return any(_made_together(text, sql) for text in self._texts(known=False))
+
+    def _quoted(self, name: str) -> str:
+        return str(self._connection.ops.quote_name(name))
+
+
+def _column(field: Any) -> str:
+    """As it is compared: to SQLite, case does not matter."""
+    return strip_quotes(str(field.column)).casefold()
+
+
+def _altered(alter_fields: Any, alter_field: Any) -> list[Any]:
+    # Before Django 5, alter_field stands third, for both.
+    if isinstance(alter_fields, tuple):
+        alter_fields = [alter_fields]
+    return [*(alter_fields or ()), *([alter_field] if alter_field else ())]
+
+
+def _is_named(name: str, text: str) -> bool:
+    return bool(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text))
+
+
+def _files(app_label: str) -> Iterator[str]:
+    for name in source.Disk()[app_label]:
+        with suppress(SourceUnavailable):
+            yield source.read(source.module_name(app_label, name) or "")
+
+
+def _made_together(code: str, sql: str) -> bool:
+    """By unique_together or index_together, whose indexes are named by Django."""
+    columns = re.findall('"([^"]+)"', sql.partition("(")[2])
+    return (
+        len(columns) > 1
+        and bool(re.search("(?i)(unique|index)_?together", code))
+        and all(re.sub("_id$", "", column) in code for column in columns)
+    )
