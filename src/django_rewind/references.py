@@ -102,7 +102,7 @@ def in_the_way(
             "Drop its other tables by hand, and remove its records with --fake.",
         )
     with_it = states.references_that_go()
-    for found in _dependants(connection, drops, existing - tables):
+    for found in _dependants(connection, drops, existing):
         target = found.target, None if found.target in tables else found.target_column
         if (
             target in going
@@ -135,7 +135,7 @@ def _problem(
 
 
 def _dependants(
-    connection: BaseDatabaseWrapper, drops: Sequence[Drop], others: Collection[str]
+    connection: BaseDatabaseWrapper, drops: Sequence[Drop], existing: Collection[str]
 ) -> Iterator[Dependant]:
     """On what is dropped; and on all else of its tables."""
     if connection.vendor == "postgresql":
@@ -144,10 +144,13 @@ def _dependants(
             cursor.execute(POSTGRESQL, [list(each) for each in zip(*names)])
             yield from (Dependant(*row) for row in cursor.fetchall())
         return
-    targets = {drop.table for drop in drops if _may_be_referred_to(connection, drop)}
+    # What stopped half-way has dropped or renamed some of its tables already.
+    there = (drop for drop in drops if drop.table in existing)
+    targets = {drop.table for drop in there if _may_be_referred_to(connection, drop)}
     if not targets:
         return
-    for table in sorted(others):
+    dropped = {drop.table for drop in drops if drop.column is None}
+    for table in sorted(set(existing) - dropped):
         with connection.cursor() as cursor:
             constraints = connection.introspection.get_constraints(cursor, table)
         for constraint in constraints.values():
