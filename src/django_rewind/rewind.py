@@ -202,21 +202,28 @@ def _plan_for_target(
     as_applied: bool,
 ) -> Rollback:
     name = None if target[1] == ZERO else target[1]
-    stored = ghosts.history()
+    with fitting_the_files():
+        stored, runner = _start(connection, ghosts)
+        if (
+            name is not None
+            and django.VERSION < (4, 0)
+            and target not in runner.loader.graph
+        ):
+            # Later ones plan without replacements then.
+            ghosts.use_originals()
+            stored, runner = _start(connection, ghosts)
+            if target not in runner.loader.graph:
+                raise RewindError(
+                    f"{target[0]}.{name} was replaced by a squashed migration. Go back "
+                    "to that one, or to before it."
+                )
     with fitting_the_files(), history.using(stored):
-        runner = executor.MigrationExecutor(connection)
         # A ghost of another branch may stand beside the target in the graph;
         # it was recorded after the target all the same.
         if target in runner.loader.graph:
             needed = runner.loader.graph.forwards_plan(target)
             ghosts.let_depend(after_target.difference(needed), target)
             runner.loader.build_graph()
-        elif name is not None and django.VERSION < (4, 0):
-            # Later ones plan without replacements then.
-            raise RewindError(
-                f"{target[0]}.{name} was replaced by a squashed migration. Give "
-                "the name of that one, or go back to before it."
-            )
         plan = [m for m, _ in runner.migration_plan([(target[0], name)])]
     if as_applied or any(isinstance(migration, StoredMigration) for migration in plan):
         steps = [(migration.app_label, migration.name) for migration in plan]
@@ -230,6 +237,22 @@ def _plan_for_target(
     )
 
 
+def _start(
+    connection: BaseDatabaseWrapper, ghosts: Ghosts
+) -> tuple[StoredHistory, executor.MigrationExecutor]:
+    stored = ghosts.history()
+    try:
+        with history.using(stored):
+            return stored, executor.MigrationExecutor(connection)
+    except CircularDependencyError:
+        # As whole ones, the squashed migrations of two apps may need each other,
+        # where what they replaced does not.
+        ghosts.use_originals()
+        stored = ghosts.history()
+        with history.using(stored):
+            return stored, executor.MigrationExecutor(connection)
+
+
 def _plan_for_each(
     connection: BaseDatabaseWrapper,
     ghosts: Ghosts,
@@ -238,10 +261,9 @@ def _plan_for_each(
     fake: bool,
 ) -> Rollback:
     """Adds to `reasons` what cannot stay if the others go."""
-    stored = ghosts.history()
     while True:
-        with fitting_the_files(), history.using(stored):
-            runner = executor.MigrationExecutor(connection)
+        with fitting_the_files():
+            stored, runner = _start(connection, ghosts)
         wanted = [ghosts.applied_by.get(key, key) for key in reasons]
         steps = planning.with_dependants(
             runner.loader.graph,
