@@ -19,6 +19,11 @@ from django_rewind.models import MigrationCode
 from tests.history import History
 from tests.project import Project
 
+HOW = (
+    "'manage.py rewind --plan' shows how. 'manage.py migrate APP NAME' goes back "
+    "to the one before them."
+)
+
 
 def check(alias: str = "default") -> list[CheckMessage]:
     return run_checks(tags=["database"], databases=[alias])
@@ -53,7 +58,7 @@ def test_ghosts_are_named_with_the_command_that_reverses_them(
         "Applied to database 'default', but their files are gone: users.0002_prefs, "
         "users.0003_age. 'manage.py rewind' reverses them from stored code."
     )
-    assert warning.hint is None
+    assert warning.hint == HOW
 
 
 @pytest.mark.parametrize("alias", ["default", "other"])
@@ -97,7 +102,7 @@ def test_a_ghost_that_was_never_stored_is_named_in_the_hint(history: History) ->
     messages = check()
     assert [m.id for m in messages] == ["django_rewind.W002", "django_rewind.W003"]
     assert messages[0].hint == (
-        "These can only be reversed with the code that has their files: "
+        f"{HOW} These can only be reversed with the code that has their files: "
         "users.0002_prefs."
     )
     with pytest.raises(CommandError, match="Nothing was changed"):

@@ -105,6 +105,24 @@ def test_it_may_stop_more_than_once(
     assert three.columns("users_thing") == ["id", "name"]
 
 
+def test_it_may_stop_again_before_it_begins(
+    three: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> None:
+        raise OSError("the disk is gone")
+
+    stop(three, monkeypatch, "b", after=False)
+    found = halves()
+    with monkeypatch.context() as patch:
+        patch.setattr(halfway, "describe", fail)
+        with pytest.raises(CommandError, match="Stopped at"):
+            rewind(three)
+    assert halves() == found
+    rewind(three)
+    assert three.columns("users_thing") == ["id", "name"]
+    assert halves() == {}
+
+
 def test_inside_an_operation_it_gives_the_sql(
     three: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:

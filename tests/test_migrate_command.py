@@ -366,6 +366,27 @@ def test_the_traceback_of_a_ghost_shows_the_line_that_failed(
     assert project.applied() == ["users.0001", "users.0002_prefs"]
 
 
+def test_what_a_forward_run_raises_reaches_whoever_waits_for_it(
+    project: Project,
+) -> None:
+    project.have("users: 0001")
+    project.path("users.0002_prefs").write_text(
+        FAILING.replace("migrations.RunPython.noop, ", "")
+    )
+    manage = project.folder / "manage.py"
+    text = manage.read_text()
+    call = "execute_from_command_line(sys.argv)"
+    assert call in text
+    manage.write_text(
+        text.replace(
+            call, f"try: {call}\n    except ValueError: sys.exit('the wrapper saw it')"
+        )
+    )
+    failed = project.manage("migrate", fails=True)
+    assert "the wrapper saw it" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
 def test_a_refusal_has_no_traceback(project: Project) -> None:
     project.have("users: 0001 > 0002_prefs")
     path = project.path("users.0002_prefs")

@@ -399,6 +399,22 @@ def test_two_apps_squashed_with_dependencies_on_each_other(
     assert set(history.recorded()) == set(TWO_APPS)
 
 
+def test_a_dependant_that_names_the_squash_was_not_edited(history: History) -> None:
+    """The last steps of squashing, as Django's documentation has them."""
+    write_originals(history)
+    write(history, "blog.0001", after=["users.0002_a"], creates=True)
+    history.migrate()
+    write_squash(history)
+    history.migrate()
+    write_squash(history, keeps_replaces=False)
+    write(history, "blog.0001", after=[SQUASH], creates=True)
+    have_files(history, SQUASH, "blog.0001")
+    assert "edited" not in history.run("verify_migrations")
+    write(history, "blog.0001", creates=True)
+    with pytest.raises(SystemExit):
+        history.run("verify_migrations")
+
+
 def test_squashes_in_a_circle_where_their_originals_are_in_none(
     history: History,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from textwrap import dedent
 from typing import Any
@@ -142,6 +143,44 @@ def test_data_that_differs_is_used_as_it_was_applied(branches: Branches) -> None
     branches.migrate("from users import words", BACK.replace("what()", "words.WORD"))
     branches.write("users/words.py", "WORD = 'edited'\n")
     assert branches.seen() == "stored"
+
+
+VALUES = """
+import re
+from datetime import date
+from decimal import Decimal
+from functools import partial
+from typing import NamedTuple
+
+DAY = date({0}, 1, 1)
+RATE = Decimal({0})
+PATTERN = re.compile("{0}")
+AGAIN = partial(str, {0})
+
+
+class Row(NamedTuple):
+    year: int = {0}
+
+
+class Base:
+    pass
+
+
+class Tool(Base):
+    year = {0}
+"""
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["DAY.year", "RATE", "PATTERN.pattern", "AGAIN()", "Row().year", "Tool().year"],
+)
+def test_a_value_or_plain_class_that_differs(branches: Branches, value: str) -> None:
+    branches.write("users/values.py", VALUES.format(2000))
+    imports = f"from users.values import {re.split(r'[^A-Za-z]', value)[0]}"
+    branches.migrate(imports, BACK.replace("what()", f"str({value})"))
+    branches.write("users/values.py", VALUES.format(3000))
+    assert branches.seen() == "2000"
 
 
 @pytest.mark.parametrize(

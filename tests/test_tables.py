@@ -249,6 +249,15 @@ def test_a_column_that_the_ghost_added_outlives_the_upgrade(old: History) -> Non
     assert old.sql("SELECT name, prefs FROM users_thing")[0] == ("Ann", 7)
 
 
+def test_the_upgrade_goes_on_where_somebody_added_an_index(old: History) -> None:
+    """So that SQLite remakes the table, and asks what ghosts did to it."""
+    old.sql("CREATE INDEX by_date ON django_migrations_code (stored_at, app_label)")
+    old.migrate()
+    old.run("verify_migrations")
+    old.migrate("users", "0001")
+    assert old.columns("users_thing") == ["id", "name"]
+
+
 def test_rows_are_signed_once_only(old: History) -> None:
     old.migrate()
     sql = "UPDATE django_migrations_code SET signature = '' WHERE migration_name = %s"

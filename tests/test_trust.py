@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError
 from django.db import connection
+from django.test import override_settings
 
 from django_rewind import signing, source, store, trust
 from django_rewind.archive import NeededCode
@@ -102,6 +103,26 @@ def test_what_verifies_is_left_alone(users: History) -> None:
         "All stored code that was looked at verifies.\n",
     )
     assert row().signature == before
+
+
+def test_what_an_earlier_key_signed_is_signed_with_the_current_one(
+    restored: History,
+) -> None:
+    """Rotation ends with this: then the earlier key may go."""
+    rotated = {
+        "DJANGO_REWIND_SIGNING_KEY": "the current key",
+        "DJANGO_REWIND_SIGNING_KEY_FALLBACKS": [OTHER_KEY],
+    }
+    with override_settings(**rotated):
+        assert verdicts(restored) == {}
+        result = run(restored, COMMAND, "users")
+        assert result.code == 0
+        assert "Signed anew, since an earlier key of this project had" in result.out
+    with override_settings(DJANGO_REWIND_SIGNING_KEY="the current key"):
+        assert trust.fault_of(row()) == trust.fault_of(row("0001")) == ""
+        assert run(restored, COMMAND, "users").out == (
+            "All stored code that was looked at verifies.\n"
+        )
 
 
 def test_what_its_file_says_too_is_trusted_without_a_question(

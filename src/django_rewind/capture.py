@@ -58,9 +58,9 @@ def capture(
     try:
         if module is None:
             raise SourceUnavailable(f"app '{app_label}' has no migrations module")
-        set_source(code, source.read(module))
         dependencies = source.dependencies(module, app_label)
         code.dependencies = "" if dependencies is None else json.dumps(dependencies)
+        set_source(code, source.read(module))
         needed = closure.trace(module, code.source_code, conf.closure_limit())
         set_needed(code, _with_settings(needed, code.source_code))
     except SourceUnavailable as error:

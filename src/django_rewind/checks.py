@@ -70,10 +70,13 @@ def _ghosts(alias: str, answers: Collection[Status]) -> list[checks.CheckMessage
     if not ghosts:
         return []
     lacking = [ghost for ghost in ghosts if ghost.gap or not ghost.stored]
-    hint = None
+    hint = (
+        "'manage.py rewind --plan' shows how. 'manage.py migrate APP NAME' goes back "
+        "to the one before them."
+    )
     if lacking:
-        hint = (
-            "These can only be reversed with the code that has their files: "
+        hint += (
+            " These can only be reversed with the code that has their files: "
             f"{notice.names(lacking)}."
         )
     return [

@@ -96,18 +96,31 @@ class Half(NamedTuple):
 
 def find(entries: Iterable[Entry]) -> dict[Key, Half]:
     """Of each migration whose last step was a reversal that stopped half-way."""
-    last: dict[Key, list[dict[str, Any]]] = {}
+    attempts: dict[Key, list[list[dict[str, Any]]]] = {}
     for entry in entries:
         fields = entry.fields
         if fields.get("step") is None:
             continue
-        found = last.get(entry.key)
-        if found and _is_same(found[0], fields):
-            found.append(fields)
+        found = attempts.setdefault(entry.key, [])
+        if found and _is_same(found[-1][0], fields):
+            found[-1].append(fields)
         elif fields.get("event") == journal.STARTED or not _went_wrong(fields):
-            last[entry.key] = [fields]
-    halves = {key: _half(key, events) for key, events in last.items()}
+            found.append([fields])
+    halves = {key: _last_half(key, found) for key, found in attempts.items()}
     return {key: half for key, half in halves.items() if half is not None}
+
+
+def _last_half(key: Key, attempts: list[list[dict[str, Any]]]) -> Half | None:
+    for events in reversed(attempts):
+        if not _did_nothing(events):
+            return _half(key, events)
+    return None
+
+
+def _did_nothing(events: Sequence[dict[str, Any]]) -> bool:
+    """A reversal that ended before it told what it was about to do."""
+    told = {event.get("event") for event in events} & {journal.DETAILS, journal.DONE}
+    return events[0].get("action") == REVERSE and not told
 
 
 def _is_same(one: dict[str, Any], other: dict[str, Any]) -> bool:

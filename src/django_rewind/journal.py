@@ -205,7 +205,8 @@ class Step:
         # What "done" followed may have been taken back with its transaction.
         self.run.forget_last(self.connection)
         reason = f"{type(error).__name__}: {error}".rstrip(": ")
-        self.write(FAILED, error=reason[:2000], seconds=self._seconds())
+        digest = self.records.get(self.key, "")
+        self.write(FAILED, digest=digest, error=reason[:2000], seconds=self._seconds())
 
     def write(self, event: str, **more: Any) -> None:
         fields = {

@@ -108,7 +108,7 @@ def digest(plans: Collection[Plan]) -> str:
         for plan in plans
         for step in plan.steps
     ]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(facts, default=repr).encode()).hexdigest()[:16]
 
 
 def as_data(plans: Collection[Plan], digest: str) -> dict[str, object]:

@@ -52,7 +52,7 @@ def _run(codes: Iterable[MigrationCode]) -> Iterator[str]:
     }
     child = subprocess.run(
         [sys.executable, "-c", CHILD],
-        input=json.dumps([_pack(code) for code in codes]),
+        input=json.dumps([_pack(code) for code in codes], default=repr),
         capture_output=True,
         env=environment,
         encoding="utf-8",

@@ -33,7 +33,8 @@ def keeping_what_ghosts_added(remake_table: RemakeTable) -> RemakeTable:
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        if self.collect_sql or not conf.is_enabled():
+        is_own = model._meta.app_label == __package__
+        if self.collect_sql or is_own or not conf.is_enabled():
             return remake_table(self, model, *args, **kwargs)
         # Most runs remake no table.
         from .kept import Kept

@@ -37,12 +37,11 @@ def verify(code: StoredCode) -> None:
     if any(constant_time_compare(code.signature, _signature(code, k)) for k in keys):
         return
     if not code.signature:
-        name = on_one_line(f"{code.app_label} {code.migration_name}")
         raise NotTrusted(
             "its stored code is not signed.",
             "If django-rewind 0.1.0 stored it, run 'manage.py migrate django_rewind' "
             "first. Otherwise read it and trust it, with 'manage.py "
-            f"trust_stored_migrations {name}', or restore its file.",
+            f"trust_stored_migrations {_name(code)}', or restore its file.",
         )
     if code.signing_key in {fingerprint(key) for key in keys}:
         raise NotTrusted(
@@ -53,14 +52,24 @@ def verify(code: StoredCode) -> None:
     raise NotTrusted(
         "its stored code was signed with a key that this project does not have.",
         "Add the key to SECRET_KEY_FALLBACKS or DJANGO_REWIND_SIGNING_KEY_FALLBACKS, "
-        "or restore its file.",
+        "restore its file, or read it and trust it, with 'manage.py "
+        f"trust_stored_migrations {_name(code)}'.",
     )
+
+
+def is_of_current_key(code: StoredCode) -> bool:
+    key = conf.signing_keys()[0]
+    return constant_time_compare(code.signature, _signature(code, key))
 
 
 @cache
 def fingerprint(key: str | bytes) -> str:
     """Tells keys apart without giving them away."""
     return Signer(key=key, salt=f"{SALT}.key").signature("")[:16]
+
+
+def _name(code: StoredCode) -> str:
+    return on_one_line(f"{code.app_label} {code.migration_name}")
 
 
 def _signature(code: StoredCode, key: str | bytes) -> str:

@@ -83,7 +83,9 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def means_the_same(one: str, other: str) -> bool:
+def means_the_same(
+    one: str, other: str, but_for: Collection[str] = ("replaces",)
+) -> bool:
     """Whether two texts differ in formatting, comments and docstrings at most.
 
     `replaces` does not count: removing it is the last step of squashing, see
@@ -92,17 +94,14 @@ def means_the_same(one: str, other: str) -> bool:
     if one == other:
         return True
     try:
-        return meaning(one) == meaning(other)
+        return meaning(one, but_for) == meaning(other, but_for)
     except UNPARSABLE:
         return False
 
 
 def mean_the_same_elsewhere(one: str, other: str) -> bool:
     """The same of two migrations whose dependencies may differ, too."""
-    try:
-        return meaning(one, DEPENDENCIES) == meaning(other, DEPENDENCIES)
-    except UNPARSABLE:
-        return False
+    return means_the_same(one, other, DEPENDENCIES)
 
 
 def replaces(module: str) -> list[Key]:
@@ -249,7 +248,7 @@ def find(module: str) -> ModuleSpec | None:
         return None
 
 
-def meaning(text: str, left_out: Collection[str] = ("replaces",)) -> str:
+def meaning(text: str, left_out: Collection[str]) -> str:
     """Equal for texts that differ in formatting, comments and docstrings at most.
 
     And in what of the Migration is left out.

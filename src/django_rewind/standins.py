@@ -15,11 +15,16 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import date, time, timedelta, tzinfo
 from enum import Enum
+from functools import partial
 from importlib.util import resolve_name
-from pathlib import Path
+from numbers import Number
+from pathlib import Path, PurePath
+from re import Pattern
 from types import FunctionType, ModuleType
 from typing import Any
+from uuid import UUID
 from weakref import WeakValueDictionary
 
 from django.db.migrations.operations.base import Operation
@@ -28,6 +33,7 @@ from django.db.models.manager import BaseManager
 from django.utils.module_loading import import_string
 
 from . import closure, source
+from .closure.outside import is_outside
 from .stored_text import StoredText, running
 
 MISSING: Any = object()
@@ -38,6 +44,7 @@ SETTINGS = "django.conf.settings"
 # Values that a reverse function may have read, and that are no part of the project's
 # machinery, as its fields and managers are.
 DATA = (bool, bytes, dict, float, frozenset, int, list, set, str, tuple, type(None))
+VALUES = (date, time, timedelta, tzinfo, Number, Pattern, PurePath, UUID, partial)
 
 # Functions of Python and Django that are given the name of a module, and what stands
 # in for them.
@@ -362,14 +369,22 @@ def is_compared(value: object) -> bool:
         return not is_shared_class(value)
     # With __wrapped__, what functools.wraps() and functools.lru_cache() made.
     is_function = isinstance(value, FunctionType) or hasattr(value, "__wrapped__")
-    return is_function or type(value) in DATA
+    is_value = isinstance(value, VALUES) and not is_outside(type(value).__module__)
+    return is_function or is_value or type(value) in DATA
 
 
 def is_shared_class(value: object) -> bool:
     if not isinstance(value, type):
         return False
-    is_plain = type(value) is type and value.__bases__ == (object,)
-    return not is_plain and not issubclass(value, (Operation, Enum))
+    if issubclass(value, (Operation, Enum)):
+        return False
+    return not all(map(_is_plain, value.__mro__))
+
+
+def _is_plain(one: type) -> bool:
+    """Known to nothing else: no part of a framework, and no exception."""
+    is_own = type(one) is type and is_outside(one.__module__)
+    return is_own or one in (object, tuple)
 
 
 def defined_names(node: ast.stmt) -> list[str]:

@@ -167,6 +167,14 @@ class _Squashes:
                 superseded[key] = next(filter(self.disk.has, originals))
         return {key: superseded[key] for key in missing if key in superseded}
 
+    def names(self, app_labels: set[str]) -> dict[Key, Key]:
+        """What is squashed → by what."""
+        return {
+            key: squash
+            for squash, replaced in self._all(app_labels)
+            for key in replaced
+        }
+
     def _all(self, app_labels: set[str]) -> Iterator[tuple[Key, list[Key]]]:
         yield from self.contents.stored.items()
         for app_label in app_labels:
@@ -213,13 +221,36 @@ def find_edited(
         if source.digest(text) != digest:
             files[key] = text
     differing = store.fetch(connection, set(contents.recorded).intersection(files))
+    squashes = _Squashes(contents, disk)
     return {
         key
         for key, code in differing.items()
         if not (
-            _is_trusted(code) and source.means_the_same(code.source_code, files[key])
+            _is_trusted(code)
+            and (
+                source.means_the_same(code.source_code, files[key])
+                or _depends_on_squashes(code, files[key], squashes)
+            )
         )
     }
+
+
+def _depends_on_squashes(code: MigrationCode, text: str, squashes: _Squashes) -> bool:
+    """Whether only its dependencies differ: they name squashed migrations instead.
+
+    As they have to before the originals are deleted, see
+    https://docs.djangoproject.com/en/stable/topics/migrations/#squashing-migrations
+    """
+    then = code.resolved_dependencies
+    now = source.dependencies(source.module_name(*code.key) or "", code.app_label)
+    if then is None or now is None:
+        return False
+    names = squashes.names({app_label for app_label, _ in [*then, *now]})
+    return {names.get(key, key) for key in then} == {
+        names.get(key, key) for key in now
+    } and source.means_the_same(
+        code.source_code, text, but_for=("replaces", "dependencies")
+    )
 
 
 def _is_trusted(code: MigrationCode) -> bool:

@@ -61,6 +61,23 @@ def find(connection: BaseDatabaseWrapper, keys: Collection[Key]) -> list[Candida
     return [_candidate(code, fact, disk) for code, fact in facts.items()]
 
 
+def sign_with_current_key(
+    connection: BaseDatabaseWrapper, keys: Collection[Key]
+) -> int:
+    """How many that an earlier key vouches for have a new signature now."""
+    if not keys:
+        return 0
+    with store.reading(connection):
+        older = [
+            code
+            for code in store.rows(connection).iterator()
+            if code.key in keys
+            and not signing.is_of_current_key(code)
+            and not fault_of(code)
+        ]
+    return sum(trust(connection, Candidate(code, "")) for code in older)
+
+
 def fault_of(code: StoredCode) -> str:
     """Why a row does not verify; empty if it does."""
     try:

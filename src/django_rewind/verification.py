@@ -192,6 +192,14 @@ def judge(answer: Status) -> Finding:
             "--diff' shows how it differs), or reverse it, which uses the stored "
             "code, and apply it again.",
         )
+    if answer.is_ghost and not answer.stored:
+        return Finding(
+            answer,
+            Verdict.NOT_STORED,
+            "its file is missing, and its code is not stored, since its app is in "
+            "DJANGO_REWIND_EXCLUDE_APPS.",
+            "Check out the code that has its file, and reverse it there.",
+        )
     if answer.is_ghost:
         return Finding(
             answer,

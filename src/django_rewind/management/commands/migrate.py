@@ -23,6 +23,8 @@ else:
 
 
 class Command(NextCommand):
+    runs_stored_code = False
+
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         edited = parser.add_mutually_exclusive_group()
@@ -145,7 +147,10 @@ class Command(NextCommand):
         return rollback
 
     def announce(self, rollback: rewind.Rollback, options: dict[str, Any]) -> None:
+        self.runs_stored_code = bool(rollback.from_stored)
         if options["plan"]:
+            for note in rollback.notes.values():
+                self.stdout.write(self.style.NOTICE(note))
             from ...importer import StoredMigration
 
             for migration in rollback.history.migrations.values():
@@ -166,6 +171,8 @@ class Command(NextCommand):
         try:
             super().run_from_argv(argv)
         except Exception:
+            if not self.runs_stored_code or sys.excepthook is not sys.__excepthook__:
+                raise
             # Before Python 3.13 the interpreter itself shows the lines of files
             # only, not those of stored code.
             traceback.print_exc()

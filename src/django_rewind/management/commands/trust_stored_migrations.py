@@ -30,6 +30,12 @@ class Command(DatabaseCommand):
 
     def run(self, connection: BaseDatabaseWrapper, options: dict[str, Any]) -> None:
         keys = stored_keys(connection, options["app_label"], options["migration_name"])
+        renewed = trust.sign_with_current_key(connection, keys)
+        if renewed:
+            self.stdout.write(
+                f"Signed anew, since an earlier key of this project had signed them: "
+                f"{renewed}."
+            )
         candidates = trust.find(connection, keys)
         if not candidates:
             self.stdout.write("All stored code that was looked at verifies.")
