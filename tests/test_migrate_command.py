@@ -374,17 +374,12 @@ def test_what_a_forward_run_raises_reaches_whoever_waits_for_it(
         FAILING.replace("migrations.RunPython.noop, ", "")
     )
     manage = project.folder / "manage.py"
-    text = manage.read_text()
     call = "execute_from_command_line(sys.argv)"
-    assert call in text
-    manage.write_text(
-        text.replace(
-            call, f"try: {call}\n    except ValueError: sys.exit('the wrapper saw it')"
-        )
-    )
+    before, _, _ = manage.read_text().partition(call)
+    wrapper = f"try:\n    {call}\nexcept ValueError:\n    sys.exit('seen outside')\n"
+    manage.write_text(before + wrapper)
     failed = project.manage("migrate", fails=True)
-    assert "the wrapper saw it" in failed.stderr
-    assert "Traceback" not in failed.stderr
+    assert failed.stderr == "seen outside\n"
 
 
 def test_a_refusal_has_no_traceback(project: Project) -> None:
