@@ -1060,3 +1060,83 @@ def test_a_column_that_somebody_dropped(history: History, by_code: bool) -> None
     if not by_code:
         assert "0002_x: it would drop the column users_thing.x, which is not" in text
     assert len(history.recorded()) == (1 if by_code else 2)
+
+
+# What an audit found
+
+
+OTHER_FIELD = 'migrations.AddField("thing", "other", models.IntegerField(null=True)),'
+
+
+def test_an_edited_one_that_others_need_goes_with_migrate_only(
+    history: History,
+) -> None:
+    """As in a package whose newer release has another field in its first migration."""
+    history.have("users: 0001 > 0002_a > 0003_b")
+    history.migrate()
+    history.write("users.0002_a", OTHER_FIELD, [("users", "0001")])
+    history.lose("users.0003_b")
+    history.write("users.0003_c", dependencies=[("users", "0002_a")])
+    history.migrate()
+    output = history.run("rewind", interactive=False)
+    assert "users.0003_c would go with it" in output
+    assert history.recorded() == ["users.0001", "users.0002_a", "users.0003_c"]
+    assert set(history.columns("users_thing")) == {"id", "name", "a", "c"}
+    history.run("rewind", interactive=False, migrate=True)
+    assert set(history.columns("users_thing")) == {"id", "name", "other", "c"}
+
+
+def test_conflicting_files_are_found_before_anything_is_reversed(
+    history: History,
+) -> None:
+    history.have("users: 0001 > 0002_x")
+    history.migrate()
+    history.lose("users.0002_x")
+    history.write("users.0002_a", dependencies=[("users", "0001")])
+    history.write("users.0002_b", dependencies=[("users", "0001")])
+    with pytest.raises(CommandError, match=r"0002_a, 0002_b in users") as error:
+        history.run("rewind", interactive=False, migrate=True)
+    assert error.value.returncode == 2
+    assert history.recorded() == ["users.0001", "users.0002_x"]
+
+
+def test_what_a_function_may_miss_here_is_named(history: History) -> None:
+    history.have("users: 0001")
+    file = history.folder / "users" / "migrations" / "data.bin"
+    file.write_bytes(b"\xff\xfe\x00")
+    history.write("users.0002_x", text=NEEDS_A_FILE)
+    history.migrate()
+    fact = "the data file users/migrations/data.bin is not text"
+    assert fact in history.run("verify_migrations")
+    history.lose("users.0002_x")
+    file.unlink()
+    plan = history.run("rewind", plan=True)
+    assert f"may stop half-way. Neither stored with it nor here: {fact}." in plan
+
+
+NEEDS_A_FILE = """\
+from pathlib import Path
+
+from django.db import migrations
+
+
+def back(apps, schema_editor):
+    (Path(__file__).parent / "data.bin").read_bytes()
+
+
+class Migration(migrations.Migration):
+    dependencies = [("users", "0001")]
+    operations = [migrations.RunPython(migrations.RunPython.noop, back)]
+"""
+
+
+def test_what_stored_code_prints_is_no_part_of_a_plan(
+    history: History, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history.have("users: 0001")
+    history.write("users.0002_x", text=f"print('hello')\n{NEEDS_A_FILE}")
+    history.migrate()
+    history.lose("users.0002_x")
+    capsys.readouterr()
+    history.run("rewind", plan=True, format="json")
+    assert capsys.readouterr() == ("", "hello\n")

@@ -15,11 +15,14 @@ from .ghosts import Ghosts
 from .models import Key
 from .points import Point
 from .status import File
-from .terminal import on_one_line
+from .terminal import first_of, on_one_line
 
 # Its migrations are reversed if they are named, and not with others: the stored code
 # of all the others would go with them.
 OWN_APP = "django_rewind"
+
+# So many of those that would go too are named.
+NAMED = 3
 
 
 class Chosen(NamedTuple):
@@ -30,9 +33,17 @@ class Chosen(NamedTuple):
 
 
 def not_of_this_checkout(
-    connection: BaseDatabaseWrapper, ghosts: Ghosts, app_label: str | None = None
+    connection: BaseDatabaseWrapper,
+    ghosts: Ghosts,
+    app_label: str | None = None,
+    *,
+    migrate: bool = False,
 ) -> Chosen:
-    """Ghosts; and names whose files now make another schema than what was applied."""
+    """Ghosts; and names whose files now make another schema than what was applied.
+
+    Without `migrate`, of the latter only those under which nothing else would go: it
+    would not be applied again.
+    """
     chosen = Chosen({}, [])
     switched_off: dict[str, str] = {}
     for key, answer in ghosts.statuses.items():
@@ -44,6 +55,8 @@ def not_of_this_checkout(
             chosen.reasons[key] = "ghost"
         elif answer.recorded and answer.file is File.EDITED:
             _choose_edited(connection, ghosts, key, chosen)
+    if not migrate:
+        _leave_what_others_need(ghosts, chosen)
     for label, name in switched_off.items():
         chosen.notes.append(
             f"{on_one_line(label)}: {on_one_line(name)} and what came after it is left "
@@ -78,6 +91,30 @@ def _choose_edited(
             )
         elif not is_same:
             chosen.reasons[key] = "its file makes another schema than was applied"
+
+
+def _leave_what_others_need(ghosts: Ghosts, chosen: Chosen) -> None:
+    graph = ghosts.files.graph
+    edited = [key for key in chosen.reasons if key in graph.nodes]
+    # Those that come later in the graph first: what is left alone needs the others.
+    edited.sort(key=lambda key: len(graph.forwards_plan(key)), reverse=True)
+    for key in edited:
+        needed_by = {
+            other
+            for other in graph.backwards_plan(key)
+            if other in ghosts.recorded and other not in chosen.reasons
+        }
+        if needed_by:
+            del chosen.reasons[key]
+            chosen.notes.append(
+                f"{'{}.{}'.format(*key)} was edited after it was applied, and its file "
+                f"makes another schema. It is left alone, since {_names(needed_by)} "
+                "would go with it: --migrate reverses all that, and applies it again."
+            )
+
+
+def _names(keys: Collection[Key]) -> str:
+    return ", ".join(first_of([".".join(key) for key in sorted(keys)], NAMED))
 
 
 def _squashes_of_something_else(

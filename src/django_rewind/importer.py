@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
@@ -26,6 +27,8 @@ class StoredMigration(Migration):
 
     # Set for `migrate --plan`, which prints each step with str().
     mark = ""
+    # What it needs and could not be stored.
+    lacking: Sequence[str] = ()
 
     def __str__(self) -> str:
         return super().__str__() + self.mark
@@ -121,7 +124,9 @@ def _make_migration(
         body["dependencies"] = code.resolved_dependencies
     bases = (FakedMigration, StoredMigration) if code.faked else (StoredMigration,)
     stored: type[StoredMigration] = _derive(migration_class, bases, body)
-    return stored(code.ran_as, code.app_label)
+    migration = stored(code.ran_as, code.app_label)
+    migration.lacking = code.lacking
+    return migration
 
 
 def make_faked(file: Migration) -> FakedMigration:

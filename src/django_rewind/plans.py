@@ -128,6 +128,9 @@ def as_data(plans: Collection[Plan], digest: str) -> dict[str, object]:
 
 def make(connection: BaseDatabaseWrapper, request: Request) -> Plan:
     """Raises Refused, and other RewindErrors."""
+    if request.migrate and not request.to:
+        # Else `migrate` would, after all was reversed.
+        targets.check_conflicts(connection)
     if request.migration_name is not None:
         if request.app_label in apps.app_configs:
             # What Django would say with a traceback.
@@ -195,7 +198,9 @@ def _for_ghosts(connection: BaseDatabaseWrapper, request: Request) -> Plan:
     seen: list[Ghosts] = []
 
     def choose(ghosts: Ghosts) -> Mapping[Key, str]:
-        chosen = choices.not_of_this_checkout(connection, ghosts, request.app_label)
+        chosen = choices.not_of_this_checkout(
+            connection, ghosts, request.app_label, migrate=request.migrate
+        )
         seen.append(ghosts)
         notes.extend(chosen.notes)
         if request.adopt and not request.fake:

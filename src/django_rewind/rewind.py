@@ -13,6 +13,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration, executor
 from django.db.migrations.exceptions import CircularDependencyError, NodeNotFoundError
 from django.db.migrations.state import ProjectState
+from django.utils.module_loading import import_string
 
 from . import effects, halfway, history, journal, planning, references, status, targets
 from .effects import Change
@@ -23,9 +24,12 @@ from .importer import FakedMigration, StoredMigration
 from .models import Key
 from .planning import ZERO
 from .status import File, Status
-from .terminal import on_one_line
+from .terminal import first_of, on_one_line
 
 EDITED = "was edited after it was applied"
+
+# Of what a migration lacks, so many are named.
+NAMED = 3
 
 
 class Rollback(NamedTuple):
@@ -436,6 +440,8 @@ def _notes(ghosts: Ghosts, plan: list[Migration]) -> Iterator[tuple[Key, str]]:
         key = migration.app_label, migration.name
         if isinstance(migration, FakedMigration):
             note = "was recorded with --fake, so only its record goes."
+        elif isinstance(migration, StoredMigration) and (lacks := _lacks(migration)):
+            note = f"may stop half-way. Neither stored with it nor here: {lacks}."
         elif key not in ghosts.statuses or ghosts.statuses[key].file is not File.EDITED:
             continue
         elif isinstance(migration, StoredMigration):
@@ -443,6 +449,22 @@ def _notes(ghosts: Ghosts, plan: list[Migration]) -> Iterator[tuple[Key, str]]:
         else:
             note = _why_its_file(ghosts, key)
         yield key, on_one_line("{}.{} ".format(*key) + note)
+
+
+def _lacks(migration: StoredMigration) -> str:
+    """Some of it may be needed by functions, which nobody runs to find out."""
+    # A fact begins with the name, if it is about one.
+    lacking = [f for f in migration.lacking if not _is_here(f.partition(" ")[0])]
+    return "; ".join(first_of(lacking, NAMED))
+
+
+def _is_here(name: str) -> bool:
+    try:
+        import_string(name)
+    except Exception:
+        # Whatever a module does when it is imported.
+        return False
+    return True
 
 
 def _why_its_file(ghosts: Ghosts, key: Key) -> str:

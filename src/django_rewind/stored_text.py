@@ -6,7 +6,7 @@ import ast
 import linecache
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.abc import InspectLoader
 from types import CodeType, ModuleType
 from typing import Any
@@ -46,7 +46,9 @@ def running(module: ModuleType) -> Iterator[None]:
     sys.modules[name] = module
     registered = {label: dict(models) for label, models in apps.all_models.items()}
     try:
-        yield
+        # What it prints must not stand in the JSON of a plan.
+        with redirect_stdout(sys.stderr):
+            yield
     finally:
         if before is None:
             sys.modules.pop(name, None)

@@ -52,6 +52,20 @@ def _load_all(connection: BaseDatabaseWrapper) -> MigrationLoader:
         ) from error
 
 
+def check_conflicts(connection: BaseDatabaseWrapper) -> None:
+    """Raises RewindError for files among which `migrate` finds several leaf nodes."""
+    conflicts = _load_all(connection).detect_conflicts()
+    if conflicts:
+        found = "; ".join(
+            f"{', '.join(names)} in {label}" for label, names in conflicts.items()
+        )
+        raise RewindError(
+            "Conflicting migrations detected; multiple leaf nodes in the migration "
+            f"graph: ({found}). Run 'manage.py makemigrations --merge' first. Nothing "
+            "was changed."
+        )
+
+
 def _files_that_lack_a_dependency(
     connection: BaseDatabaseWrapper,
 ) -> Iterator[Problem]:

@@ -336,8 +336,9 @@ class Command(DatabaseCommand):
             for plan in found:
                 for note in plan.notes:
                     self.stdout.write(self.style.NOTICE(note))
+                without = " without --migrate" if plan.waits else ""
                 self.stdout.write(
-                    f"Nothing to rewind in database '{plan.connection.alias}'."
+                    f"Nothing to rewind{without} in database '{plan.connection.alias}'."
                 )
 
     def show(self, found: list[Plan], digest: str) -> None:

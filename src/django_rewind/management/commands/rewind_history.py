@@ -50,7 +50,7 @@ class Command(DatabaseCommand):
         )
         took = "" if event.seconds is None else f" in {event.seconds} s"
         self.stdout.write(
-            f"  {shortened(event.at[:19])}  {shortened(event.what)}  "
+            f"  {shortened(event.at)}  {shortened(event.what)}  "
             + style(shortened(event.status) + took)
         )
         if event.error:
