@@ -1062,7 +1062,7 @@ def test_a_column_that_somebody_dropped(history: History, by_code: bool) -> None
     assert len(history.recorded()) == (1 if by_code else 2)
 
 
-# What an audit found
+# With the files of this checkout
 
 
 OTHER_FIELD = 'migrations.AddField("thing", "other", models.IntegerField(null=True)),'
