@@ -139,6 +139,8 @@ def test_bytecode_alone_is_a_gap_that_is_named(
     assert "users.0001: it is stored without code" in history.run("verify_migrations")
     with pytest.raises(SystemExit):
         history.run("verify_migrations", strict=True)
+    # What it depends on is known all the same, for rollbacks that it may hinder.
+    assert code.resolved_dependencies == []
     # As soon as there is a source, it is caught up, and marked as captured later.
     path.write_text(text)
     path.with_suffix(".pyc").unlink()
