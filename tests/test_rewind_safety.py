@@ -1084,6 +1084,20 @@ def test_an_edited_one_that_others_need_goes_with_migrate_only(
     assert set(history.columns("users_thing")) == {"id", "name", "other", "c"}
 
 
+def test_an_edited_one_that_does_not_verify_is_refused_also_under_others(
+    history: History,
+) -> None:
+    history.have("users: 0001 > 0002_a > 0003_c")
+    history.migrate()
+    history.write("users.0002_a", OTHER_FIELD, [("users", "0001")])
+    sql = "UPDATE django_migrations_code SET signature = 'x' WHERE migration_name = %s"
+    history.sql(sql, ["0002_a"])
+    for migrate in (False, True):
+        with pytest.raises(CommandError, match=r"users\.0002_a") as error:
+            history.run("rewind", interactive=False, migrate=migrate)
+        assert error.value.returncode == 2
+
+
 def test_conflicting_files_are_found_before_anything_is_reversed(
     history: History,
 ) -> None:

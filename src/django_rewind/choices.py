@@ -21,8 +21,7 @@ from .terminal import first_of, on_one_line
 # of all the others would go with them.
 OWN_APP = "django_rewind"
 
-# So many of those that would go too are named.
-NAMED = 3
+ANOTHER_SCHEMA = "its file makes another schema than was applied"
 
 
 class Chosen(NamedTuple):
@@ -90,12 +89,12 @@ def _choose_edited(
                 "APP NAME' with the one before it reverses it."
             )
         elif not is_same:
-            chosen.reasons[key] = "its file makes another schema than was applied"
+            chosen.reasons[key] = ANOTHER_SCHEMA
 
 
 def _leave_what_others_need(ghosts: Ghosts, chosen: Chosen) -> None:
     graph = ghosts.files.graph
-    edited = [key for key in chosen.reasons if key in graph.nodes]
+    edited = [k for k, reason in chosen.reasons.items() if reason == ANOTHER_SCHEMA]
     # Those that come later in the graph first: what is left alone needs the others.
     edited.sort(key=lambda key: len(graph.forwards_plan(key)), reverse=True)
     for key in edited:
@@ -114,7 +113,7 @@ def _leave_what_others_need(ghosts: Ghosts, chosen: Chosen) -> None:
 
 
 def _names(keys: Collection[Key]) -> str:
-    return ", ".join(first_of([".".join(key) for key in sorted(keys)], NAMED))
+    return ", ".join(first_of(list(map(".".join, sorted(keys)))))
 
 
 def _squashes_of_something_else(

@@ -28,9 +28,6 @@ from .terminal import first_of, on_one_line
 
 EDITED = "was edited after it was applied"
 
-# Of what a migration lacks, so many are named.
-NAMED = 3
-
 
 class Rollback(NamedTuple):
     """A checked backward run, and what Django needs to carry it out."""
@@ -455,7 +452,7 @@ def _lacks(migration: StoredMigration) -> str:
     """Some of it may be needed by functions, which nobody runs to find out."""
     # A fact begins with the name, if it is about one.
     lacking = [f for f in migration.lacking if not _is_here(f.partition(" ")[0])]
-    return "; ".join(first_of(lacking, NAMED))
+    return "; ".join(first_of(lacking))
 
 
 def _is_here(name: str) -> bool:

@@ -57,6 +57,15 @@ def verify(code: StoredCode) -> None:
     )
 
 
+def is_verified(code: StoredCode) -> bool:
+    """Else the code must not be parsed either: that can take long, or crash Python."""
+    try:
+        verify(code)
+    except NotTrusted:
+        return False
+    return True
+
+
 def is_of_current_key(code: StoredCode) -> bool:
     key = conf.signing_keys()[0]
     return constant_time_compare(code.signature, _signature(code, key))

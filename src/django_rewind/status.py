@@ -12,7 +12,7 @@ from typing import NamedTuple
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import conf, signing, source, store
-from .exceptions import NotTrusted, SourceUnavailable
+from .exceptions import SourceUnavailable
 from .models import Key, MigrationCode
 from .source import Disk
 from .store import Contents
@@ -99,7 +99,7 @@ def _believe_only_what_verifies(
     with store.reading(connection):
         found = store.fetch(connection, claims)
     for key in claims:
-        if key not in found or not _is_trusted(found[key]):
+        if key not in found or not signing.is_verified(found[key]):
             contents.stored[key] = []
 
 
@@ -226,7 +226,7 @@ def find_edited(
         key
         for key, code in differing.items()
         if not (
-            _is_trusted(code)
+            signing.is_verified(code)
             and (
                 source.means_the_same(code.source_code, files[key])
                 or _depends_on_squashes(code, files[key], squashes)
@@ -251,12 +251,3 @@ def _depends_on_squashes(code: MigrationCode, text: str, squashes: _Squashes) ->
     } and source.means_the_same(
         code.source_code, text, but_for=("replaces", "dependencies")
     )
-
-
-def _is_trusted(code: MigrationCode) -> bool:
-    """Whether the code may be parsed, which can be made to take very long."""
-    try:
-        signing.verify(code)
-    except NotTrusted:
-        return False
-    return True

@@ -44,7 +44,7 @@ def quoted(name: object) -> str:
     return quote(shortened(name))
 
 
-def first_of(texts: Sequence[object], limit: int) -> list[str]:
+def first_of(texts: Sequence[object], limit: int = 3) -> list[str]:
     """Each shortened; how many more there are is the last one."""
     shown = [shortened(text) for text in texts[:limit]]
     more = len(texts) - limit

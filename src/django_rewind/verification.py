@@ -35,9 +35,6 @@ FAILURES = {
 }
 STRICT_FAILURES = FAILURES | {Verdict.GAP, Verdict.GHOST}
 
-# Of what a migration lacks, so many are named.
-NAMED = 3
-
 
 class Finding(NamedTuple):
     """The verdict on one migration: the fact, then the remedy."""
@@ -130,7 +127,7 @@ def judge_stored(
 
 def _judge_needs(code: MigrationCode, finding: Finding) -> Finding:
     answer = finding.status
-    lacking = first_of(code.lacking, NAMED)
+    lacking = first_of(code.lacking)
     if not lacking or answer.superseded_by is not None:
         return finding
     if answer.is_ghost:
