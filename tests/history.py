@@ -81,6 +81,8 @@ def write_migration(
     package.mkdir(parents=True, exist_ok=True)
     (package / "__init__.py").touch()
     (package.parent / "__init__.py").touch()
+    # Django sends post_migrate for apps that have it.
+    (package.parent / "models.py").touch()
     dependencies = list(dependencies)
     if operations is None:
         is_first = not any(app == label for app, _ in dependencies)

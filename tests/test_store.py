@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection, connections, transaction
@@ -171,6 +174,64 @@ def test_flush_empties_nothing_of_ours(history: History) -> None:
     history.run("flush", interactive=False)
     assert store.contents(connection) == before
     assert len(earlier()) == 1
+
+
+@pytest.fixture
+def contrib(history: History) -> History:
+    names = ["contenttypes", "auth", "sites"]
+    history.have("users: 0001 > 0002_b")
+    apps = [*(f"django.contrib.{name}" for name in names), "users"]
+    history.install(INSTALLED_APPS=["django_rewind", *apps])
+    return history
+
+
+def test_a_dump_of_all_data_can_be_loaded_into_another_database(
+    contrib: History, tmp_path: Path
+) -> None:
+    # In another order.
+    contrib.migrate("users")
+    contrib.migrate()
+    contrib.migrate(database="other")
+    before = stored_rows("other")
+    assert before != stored_rows("default")
+    dump = str(tmp_path / "dump.json")
+    natural = {"use_natural_foreign_keys": True, "use_natural_primary_keys": True}
+    contrib.run("dumpdata", output=dump, **natural)
+    assert "migrationcode" not in re.findall('"model": "(.*)"', Path(dump).read_text())
+    contrib.run("loaddata", dump, database="other")
+    assert stored_rows("other") == before
+    contrib.run("verify_migrations", database="other")
+
+
+def stored_rows(alias: str) -> list[tuple[Any, ...]]:
+    return list(MigrationCode._default_manager.using(alias).values_list())
+
+
+def test_a_serialized_test_database_is_without_it(contrib: History) -> None:
+    contrib.migrate()
+    content = connection.creation.serialize_db_to_string()
+    assert "sites.site" in content
+    assert "django_rewind" not in content.replace('"app_label": "django_rewind"', "")
+
+
+def test_the_permissions_are_made_by_what_applies_and_by_flush(
+    contrib: History,
+) -> None:
+    names = [f"{name}_migrationcode" for name in ("add", "change", "delete", "view")]
+    contrib.migrate()
+    assert permissions(contrib) == names
+    contrib.sql("DELETE FROM auth_permission")
+    contrib.migrate()
+    assert permissions(contrib) == []
+    contrib.migrate("users", "0001")
+    assert permissions(contrib) == names
+    contrib.run("flush", interactive=False)
+    assert permissions(contrib) == names
+
+
+def permissions(contrib: History) -> list[str]:
+    query = "SELECT codename FROM auth_permission ORDER BY codename"
+    return [name for (name,) in contrib.sql(query) if name.endswith("migrationcode")]
 
 
 def test_applying_other_code_again_keeps_what_was_applied_first(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Iterator
+from copy import copy
 from typing import Any
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.core.management.base import OutputWrapper
 from django.db import DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.recorder import MigrationRecorder
+from django.dispatch import Signal
 
-from . import conf, source, status, store, tables
+from . import conf, models, source, status, store, tables
 from .exceptions import TableOutdated
 from .models import Key, StoredCode
 from .recorder import logger, store_code
@@ -63,17 +65,36 @@ def backfill(
             yield key
 
 
-def catch_up_after_migrate(app_config: AppConfig, **kwargs: Any) -> None:
+def after_migrate(
+    signal: Signal, sender: AppConfig, app_config: AppConfig, **kwargs: Any
+) -> None:
     """Receiver of post_migrate, which is sent for each app that has models.
 
     `flush` sends it too, but without a plan.
     """
-    plan = kwargs.get("plan")
-    if app_config.name != "django_rewind":
+    senders = (c for c in apps.get_app_configs() if c.models_module is not None)
+    if app_config is not next(senders) or not conf.is_enabled():
         # Once is enough.
         return
-    if plan is None or not conf.is_enabled():
-        return
+    plan = kwargs.get("plan")
+    if plan != []:
+        _announce_models(signal, kwargs)
+    if plan is not None:
+        _catch_up_after(plan, kwargs)
+
+
+def _announce_models(signal: Signal, kwargs: dict[str, Any]) -> None:
+    """Send it for this app too, for the permissions of its model; see apps.
+
+    Not where nothing was applied, so that nothing is asked there.
+    """
+    config = apps.get_app_config("django_rewind")
+    sent = copy(config)
+    sent.models_module = models
+    signal.send(config, **{**kwargs, "app_config": sent})
+
+
+def _catch_up_after(plan: Any, kwargs: dict[str, Any]) -> None:
     if any(m.app_label == "django_rewind" and backwards for m, backwards in plan):
         # Its tables have just been dropped, on purpose.
         return
