@@ -195,8 +195,8 @@ def test_a_line_counts_each_status(client: Client) -> None:
     MigrationRecorder(connection).record_unapplied("sessions", "0001_initial")
     MigrationCode.objects.filter(app_label="contenttypes").delete()
     assert counts(read(client)) == (
-        f"In database 'default': present: {before - 4} · edited: 1 · ghost: 3 · "
-        "superseded: 1 · gap: 1 · not applied: 2 · not stored: 2"
+        f"In database 'default': present: {before - 3} · missing: 5 · edited: 1 · "
+        "ghost: 3 · superseded: 1 · gap: 1 · not applied: 2 · not stored: 2"
     )
 
 
@@ -204,6 +204,16 @@ def test_a_line_counts_each_status(client: Client) -> None:
     ("status", "expected"),
     [
         ("edited", {"auth.0002_alter_permission_name_max_length"}),
+        (
+            "missing",
+            {
+                "users.0001_old",
+                "users.0002_ghost",
+                "users.0003_gap",
+                "shop.0001_first",
+                "shop.0001_squashed",
+            },
+        ),
         ("ghost", {"users.0002_ghost", "users.0003_gap", "shop.0001_squashed"}),
         ("superseded", {"shop.0001_first"}),
         ("gap", {"users.0003_gap"}),

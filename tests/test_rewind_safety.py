@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import django
@@ -1125,6 +1125,107 @@ def test_what_a_function_may_miss_here_is_named(history: History) -> None:
     plan = history.run("rewind", plan=True)
     assert f"may stop half-way. Neither stored with it nor here: {fact}." in plan
 
+
+@pytest.fixture
+def needs_what_is_made(history: History) -> Callable[[str, str], None]:
+    """Make a ghost of two functions, for which nothing can be stored."""
+
+    def make(forward: str, back: str) -> None:
+        history.have("users: 0001")
+        tools = history.folder / "users" / "tools.py"
+        tools.write_text(TOOLS)
+        text = NEEDS_WHAT_IS_MADE.format(forward=forward, back=back)
+        history.write("users.0002_x", text=text)
+        history.migrate()
+        history.lose("users.0002_x")
+        tools.unlink()
+        history.forget_modules()
+
+    return make
+
+
+IMPORT = "from users.tools import made"
+HELPED = "helper()"
+
+
+@pytest.mark.parametrize("back", [IMPORT, "from ..tools import made", HELPED])
+@pytest.mark.parametrize("command", [["migrate", "users", "0001"], ["rewind"]])
+def test_a_reverse_function_that_needs_what_is_nowhere_is_refused(
+    history: History, needs_what_is_made: Any, back: str, command: list[str]
+) -> None:
+    needs_what_is_made("pass", back)
+    with pytest.raises(CommandError) as error:
+        history.run(*command, interactive=False)
+    assert (
+        "users.0002_x: 'back' reverses it and needs users.tools, which is "
+        "neither stored with it nor here. Check out the code that has its file"
+    ) in str(error.value)
+    assert "Nothing was changed" in str(error.value)
+    assert history.recorded() == ["users.0001", "users.0002_x"]
+    history.migrate("users", "0001", fake=True)
+    assert history.recorded() == ["users.0001"]
+
+
+@pytest.mark.parametrize(
+    ("forward", "back"),
+    [
+        (IMPORT, "pass"),
+        (HELPED, "pass"),
+        ("pass", f"try: {IMPORT}\n    except ImportError: pass"),
+    ],
+)
+def test_one_that_does_without_is_not(
+    history: History, needs_what_is_made: Any, forward: str, back: str
+) -> None:
+    needs_what_is_made(forward, back)
+    plan = history.run("rewind", plan=True)
+    assert ("may stop half-way" in plan) is (back == "pass")
+    history.run("rewind", interactive=False)
+    assert history.recorded() == ["users.0001"]
+
+
+def test_if_only_the_name_is_gone_it_is_refused_too(
+    history: History, needs_what_is_made: Any
+) -> None:
+    needs_what_is_made("pass", IMPORT)
+    (history.folder / "users" / "tools.py").write_text("other = 1")
+    with pytest.raises(CommandError, match=r"needs users\.tools\.made, which"):
+        history.run("rewind", interactive=False)
+
+
+def test_what_is_here_again_is_used(history: History, needs_what_is_made: Any) -> None:
+    needs_what_is_made("pass", IMPORT)
+    (history.folder / "users" / "tools.py").write_text(TOOLS)
+    assert "may stop" not in history.run("rewind", interactive=False)
+    assert history.recorded() == ["users.0001"]
+
+
+TOOLS = 'globals()["made"] = 1'
+
+NEEDS_WHAT_IS_MADE = """\
+from django.db import migrations
+
+
+def helper():
+    from users.tools import made
+
+
+def forward(apps, schema_editor):
+    {forward}
+
+
+def back(apps, schema_editor):
+    {back}
+
+
+class Migration(migrations.Migration):
+    dependencies = [("users", "0001")]
+    operations = [
+        migrations.SeparateDatabaseAndState(
+            database_operations=[migrations.RunPython(forward, back)]
+        )
+    ]
+"""
 
 NEEDS_A_FILE = """\
 from pathlib import Path

@@ -24,7 +24,8 @@ else:
     ModelAdmin = admin.ModelAdmin
 
 STATUSES: dict[str, Callable[[Status], bool]] = {
-    "present": lambda answer: answer.recorded and answer.file is File.PRESENT,
+    "present": lambda answer: answer.file is File.PRESENT,
+    "missing": lambda answer: answer.file is File.MISSING,
     "edited": lambda answer: answer.file is File.EDITED,
     "ghost": lambda answer: answer.is_ghost,
     "superseded": lambda answer: answer.superseded_by is not None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
@@ -27,8 +26,7 @@ class StoredMigration(Migration):
 
     # Set for `migrate --plan`, which prints each step with str().
     mark = ""
-    # What it needs and could not be stored.
-    lacking: Sequence[str] = ()
+    code: StoredCode
 
     def __str__(self) -> str:
         return super().__str__() + self.mark
@@ -125,7 +123,7 @@ def _make_migration(
     bases = (FakedMigration, StoredMigration) if code.faked else (StoredMigration,)
     stored: type[StoredMigration] = _derive(migration_class, bases, body)
     migration = stored(code.ran_as, code.app_label)
-    migration.lacking = code.lacking
+    migration.code = code
     return migration
 
 

@@ -13,9 +13,18 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration, executor
 from django.db.migrations.exceptions import CircularDependencyError, NodeNotFoundError
 from django.db.migrations.state import ProjectState
-from django.utils.module_loading import import_string
 
-from . import effects, halfway, history, journal, planning, references, status, targets
+from . import (
+    effects,
+    halfway,
+    history,
+    journal,
+    lacks,
+    planning,
+    references,
+    status,
+    targets,
+)
 from .effects import Change
 from .exceptions import Problem, Refused, RewindError, TableOutdated
 from .ghosts import Edited, Ghosts
@@ -24,7 +33,7 @@ from .importer import FakedMigration, StoredMigration
 from .models import Key
 from .planning import ZERO
 from .status import File, Status
-from .terminal import first_of, on_one_line
+from .terminal import on_one_line
 
 EDITED = "was edited after it was applied"
 
@@ -415,6 +424,7 @@ def _problems(
     )
     problems = [ghosts.problem(key) for key in in_the_way]
     problems += _parts_of_a_squash(ghosts, wanted, rollback.keys)
+    problems += [p for step in rollback.from_stored for p in lacks.problems(step)]
     if rollback.changes:
         drops = effects.drops(rollback.runner.connection, rollback.changes)
         problems += references.in_the_way(rollback.runner, rollback.plan, drops)
@@ -437,8 +447,10 @@ def _notes(ghosts: Ghosts, plan: list[Migration]) -> Iterator[tuple[Key, str]]:
         key = migration.app_label, migration.name
         if isinstance(migration, FakedMigration):
             note = "was recorded with --fake, so only its record goes."
-        elif isinstance(migration, StoredMigration) and (lacks := _lacks(migration)):
-            note = f"may stop half-way. Neither stored with it nor here: {lacks}."
+        elif isinstance(migration, StoredMigration) and (
+            missing := lacks.describe(migration.code)
+        ):
+            note = f"may stop half-way. Neither stored with it nor here: {missing}."
         elif key not in ghosts.statuses or ghosts.statuses[key].file is not File.EDITED:
             continue
         elif isinstance(migration, StoredMigration):
@@ -446,22 +458,6 @@ def _notes(ghosts: Ghosts, plan: list[Migration]) -> Iterator[tuple[Key, str]]:
         else:
             note = _why_its_file(ghosts, key)
         yield key, on_one_line("{}.{} ".format(*key) + note)
-
-
-def _lacks(migration: StoredMigration) -> str:
-    """Some of it may be needed by functions, which nobody runs to find out."""
-    # A fact begins with the name, if it is about one.
-    lacking = [f for f in migration.lacking if not _is_here(f.partition(" ")[0])]
-    return "; ".join(first_of(lacking))
-
-
-def _is_here(name: str) -> bool:
-    try:
-        import_string(name)
-    except Exception:
-        # Whatever a module does when it is imported.
-        return False
-    return True
 
 
 def _why_its_file(ghosts: Ghosts, key: Key) -> str:

@@ -20,9 +20,9 @@ from django.db.migrations.loader import MigrationLoader
 from .exceptions import SourceUnavailable
 from .models import Key
 
-# What ast.parse() raises for text that is no Python, or is made to be too much.
 DEPENDENCIES = "replaces", "dependencies", "run_before"
 
+# What ast.parse() raises for text that is no Python, or is made to be too much.
 UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 

@@ -1,0 +1,88 @@
+"""What stored code needs and is neither stored with it nor here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from inspect import isfunction
+from typing import Any
+
+from django.db.migrations.operations import SeparateDatabaseAndState
+from django.db.migrations.operations.base import Operation
+from django.utils.module_loading import import_string
+
+from . import closure
+from .exceptions import Problem
+from .importer import RESTORE, FakedMigration, StoredMigration
+from .models import StoredCode
+from .terminal import first_of, on_one_line
+
+
+def problems(migration: StoredMigration) -> Iterator[Problem]:
+    """What a function that reverses it imports: it would stop there."""
+    if isinstance(migration, FakedMigration) or not migration.code.lacking:
+        return
+    for function in _reverse_functions(migration.operations):
+        names = ", ".join(first_of(_needed_by(migration.code, function)))
+        if names:
+            yield Problem(
+                migration.app_label,
+                migration.name,
+                f"'{function.__name__}' reverses it and needs {names}, which is "
+                "neither stored with it nor here.",
+                RESTORE,
+            )
+
+
+def describe(code: StoredCode) -> str:
+    """What was known to be missing when it was stored; empty if all is here now.
+
+    Some of it may be needed by functions, which nobody runs to find out.
+    """
+    # A fact begins with the name, if it is about one.
+    facts = [fact for fact in code.lacking if not _can_import(fact.partition(" ")[0])]
+    return on_one_line("; ".join(first_of(facts)))
+
+
+def _can_import(name: str) -> bool:
+    try:
+        import_string(name)
+    except Exception:
+        # Whatever a module does when it is imported.
+        return False
+    return True
+
+
+def _reverse_functions(operations: Sequence[Operation]) -> Iterator[Any]:
+    for operation in operations:
+        if isinstance(operation, SeparateDatabaseAndState):
+            yield from _reverse_functions(operation.database_operations)
+        function = getattr(operation, "reverse_code", None)
+        # Of another one, no definition can be cut out.
+        if isfunction(function) and function.__qualname__.isidentifier():
+            yield function
+
+
+def _needed_by(code: StoredCode, function: Any) -> list[str]:
+    module = function.__module__
+    texts = {**code.needed, code.module_name: code.source_code}
+    if module not in texts:
+        # It is this checkout's own.
+        return []
+    cut = closure.Tracer(texts.get)
+    cut.take(module, function.__name__)
+    tracer = closure.Tracer(lambda m: texts[m] if m in texts else closure.read(m))
+    tracer.follow(module, cut.texts().get(module, ""))
+    return [
+        f"{lack.module}.{lack.name}".rstrip(".")
+        for lack in tracer.lacks
+        if lack.fact == "absent" and not _is_here(lack.module, lack.name)
+    ]
+
+
+def _is_here(module: str, name: str) -> bool:
+    try:
+        found = import_module(module)
+    except Exception:
+        return False
+    return not name or hasattr(found, name)
