@@ -53,13 +53,14 @@ def fail_once(monkeypatch: pytest.MonkeyPatch, column: str, after: bool) -> None
 
 def stop(
     history: History, monkeypatch: pytest.MonkeyPatch, column: str, *, after: bool
-) -> None:
-    """A rewind that ends there."""
+) -> str:
+    """A rewind that ends there; what it says last."""
     with monkeypatch.context() as patch:
         fail_once(patch, column, after)
         with pytest.raises(CommandError, match="Stopped at") as error:
             rewind(history)
     assert error.value.returncode == 3
+    return str(error.value).splitlines()[-1].strip()
 
 
 def test_what_was_renamed_back_already_is_not_missed(
@@ -83,7 +84,7 @@ def test_what_was_renamed_back_already_is_not_missed(
 def test_between_two_operations_it_goes_on(
     three: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop(three, monkeypatch, "b", after=False)
+    assert stop(three, monkeypatch, "b", after=False).endswith("it goes on from there.")
     assert three.columns("users_thing") == ["id", "name", "a", "b"]
     assert three.recorded() == ["users.0001", "users.0002_three"]
     plan = three.run("rewind", plan=True)
@@ -126,11 +127,13 @@ def test_it_may_stop_again_before_it_begins(
 def test_inside_an_operation_it_gives_the_sql(
     three: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop(three, monkeypatch, "b", after=True)
+    by_hand = stop(three, monkeypatch, "b", after=True)
+    assert "'manage.py migrate users NAME --fake'" in by_hand
     assert three.columns("users_thing") == ["id", "name", "a"]
     with pytest.raises(CommandError, match="was reversed in part") as error:
         rewind(three)
     assert error.value.returncode == 2
+    assert str(error.value).splitlines()[-1] == by_hand
     (half,) = halves().values()
     assert half.done == "Add field c to thing"
     text = str(error.value)

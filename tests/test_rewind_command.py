@@ -214,6 +214,7 @@ def test_a_renamed_migration_is_adopted(history: History) -> None:
     (step,) = plan(history)["steps"]
     assert (step["action"], step["migration_name"]) == ("adopt", "0002_x")
     assert step["reason"] == "does the same as users.0002_renamed, which is not applied"
+    assert step["new_name"] == "0002_renamed"
     output = rewind(history, migrate=True)
     assert "Adopting users.0002_x as users.0002_renamed... OK" in output
     assert "No migrations to apply" in output
@@ -583,7 +584,23 @@ def test_each_database_on_its_own(ghosts: History) -> None:
     rewind(ghosts, databases=["other"])
     assert len(ghosts.recorded()) == 5
     assert len(ghosts.recorded(alias="other")) == 2
-    rewind(ghosts, all_databases=True)
+    output = rewind(ghosts, all_databases=True)
+    assert len(ghosts.recorded()) == 2
+    default, other = output.partition("Database: default")[2].split("Database: other")
+    assert "Unapplying users.0003_x... OK" in default
+    assert "Unapplying" not in other
+
+
+def test_what_another_process_did_meanwhile_is_said(
+    ghosts: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(question: str) -> str:
+        ghosts.run("rewind", interactive=False)
+        return "yes"
+
+    monkeypatch.setattr("builtins.input", answer)
+    output = rewind(ghosts, interactive=True)
+    assert "Another process did it meanwhile in database 'default'." in output
     assert len(ghosts.recorded()) == 2
 
 

@@ -125,6 +125,8 @@ def test_once_it_is_reversed_there_is_nothing_to_do(shop: History) -> None:
     shop.migrate("shop", "zero")
     assert "No migrations to apply." in shop.migrate("shop", "zero")
     shop.migrate("shop", "zero", "--check")
+    for arguments in [["shop", "zero"], ["shop"]]:
+        assert "Nothing to rewind" in shop.run("rewind", *arguments, interactive=False)
     with pytest.raises(CommandError, match="No installed app with label 'shop'"):
         shop.migrate("shop", "0001")
 

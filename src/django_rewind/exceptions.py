@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from .terminal import on_one_line
 
+RUN_AGAIN = "Remove the cause and run the same command again: it goes on from there."
+
 
 class Problem(NamedTuple):
     """What keeps one migration from being reversed: the fact, then the remedy."""
@@ -112,10 +114,17 @@ class HalfDone(RewindError):
         self.key = key
         super().__init__(
             "{}.{} was reversed in part, on {}. Nothing was changed now.\n{}\n"
-            "Finished: 'manage.py migrate {} NAME --fake', with the migration before "
-            "it, removes its record. Undone: 'manage.py rewind --mended' reverses it "
-            "as a whole.".format(*map(on_one_line, key), at, described, key[0])
+            "{}".format(*map(on_one_line, key), at, described, by_hand(key[0]))
         )
+
+
+def by_hand(app_label: str) -> str:
+    """What to run after a step that cannot go on by itself was mended."""
+    return (
+        f"Finished: 'manage.py migrate {on_one_line(app_label)} NAME --fake', with the "
+        "migration before it, removes its record. Undone: 'manage.py rewind --mended' "
+        "reverses it as a whole."
+    )
 
 
 class Stopped(RewindError):
@@ -127,13 +136,15 @@ class Stopped(RewindError):
         left: Sequence[str],
         error: BaseException,
         half: str = "",
+        remedy: str = RUN_AGAIN,
     ) -> None:
         self.done = done
         self.left = left
         self.error = error
         # What was done of the first one that is left, in lines.
         self.half = half
-        super().__init__(done, left, error, half)
+        self.remedy = remedy
+        super().__init__(done, left, error, half, remedy)
 
     def __str__(self) -> str:
         # A KeyboardInterrupt says nothing.
@@ -143,6 +154,6 @@ class Stopped(RewindError):
             *self.half.splitlines(),
             f"Done: {', '.join(self.done) or 'nothing'}.",
             f"Left: {', '.join(self.left) or 'nothing'}.",
-            "Remove the cause and run the same command again: it goes on from there.",
+            self.remedy,
         ]
         return "\n  ".join(lines)

@@ -17,7 +17,8 @@ from django.db.migrations.state import ModelState, ProjectState
 
 from . import halfway, history, journal, signals
 from .adoption import Adoption
-from .exceptions import Stopped
+from .exceptions import Stopped, by_hand
+from .halfway import Half
 from .models import Key
 from .plans import Plan
 
@@ -151,18 +152,20 @@ def _stopping(
     except (Exception, KeyboardInterrupt) as error:
         logger.warning("Stopped at %s: %s", "".join(names[len(done) :][:1]), error)
         left = steps[len(done) :]
-        half = _half_done(connection, left[0]) if left else ""
-        raise Stopped(done, names[len(done) :], error, half) from error
+        half = _half_done(connection, left[0]) if left else None
+        more = [] if half is None else [half.describe()]
+        if half is not None and not half.can_go_on:
+            more.append(by_hand(half.key[0]))
+        raise Stopped(done, names[len(done) :], error, *more) from error
 
 
-def _half_done(connection: BaseDatabaseWrapper, migration: Migration) -> str:
+def _half_done(connection: BaseDatabaseWrapper, migration: Migration) -> Half | None:
     try:
         halves = halfway.find(journal.read(connection))
     except Error:
         # The connection is what went wrong.
-        return ""
-    half = halves.get((migration.app_label, migration.name))
-    return half.describe() if half is not None else ""
+        return None
+    return halves.get((migration.app_label, migration.name))
 
 
 def _render_again(state: ProjectState) -> None:

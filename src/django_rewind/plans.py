@@ -69,6 +69,8 @@ class Step(NamedTuple):
     digest: str
     note: str = ""
     sql: list[str] | None = None
+    # Of what is adopted: the name that its record gets.
+    new_name: str = ""
 
     def __str__(self) -> str:
         return on_one_line(f"{self.app_label}.{self.migration_name}")
@@ -305,6 +307,7 @@ class _Describer:
             destroys=[],
             digest=source.digest_of_file(adopted.new),
             note=_waits(adopted) if adopted.first else "",
+            new_name=name,
         )
 
     def _apply_again(self, migration: Migration, again: Reapplication) -> Step:

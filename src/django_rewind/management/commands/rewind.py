@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -206,7 +206,7 @@ class Command(DatabaseCommand):
         known = [
             key
             for connection in self.targets()
-            for key in self.read_records(connection)
+            for key in [*self.read_records(connection), *self.read_stored(connection)]
         ]
         try:
             check_app_label(self.options["app_label"], known)
@@ -231,16 +231,23 @@ class Command(DatabaseCommand):
         with _looking_at(connection.alias):
             return store.contents(connection).recorded
 
+    def read_stored(self, connection: BaseDatabaseWrapper) -> Collection[Key]:
+        with _looking_at(connection.alias):
+            return store.digests(connection).keys()
+
     def carry_out_each(self, shown: list[Plan]) -> None:
         done: list[str] = []
         left = [f"database '{plan.connection.alias}'" for plan in shown]
         for plan in shown:
+            if len(shown) > 1:
+                name = self.style.MIGRATE_LABEL(plan.connection.alias)
+                self.announce(self.style.MIGRATE_HEADING("Database: ") + name)
             try:
                 before = self.read_records(plan.connection)
                 self.carry_out(plan)
             except Stopped as error:
                 steps = [*done, *error.done], [*error.left, *left[1:]]
-                raise Stopped(*steps, error.error, error.half) from error
+                raise Stopped(*steps, error.error, error.half, error.remedy) from error
             except RewindError as error:
                 if not done:
                     raise
@@ -262,6 +269,9 @@ class Command(DatabaseCommand):
                     f"The plan for database '{connection.alias}' changed since it was "
                     "shown. Nothing was changed in it. Run the same command again."
                 )
+            if shown.has_work and not plan.has_work:
+                name = connection.alias
+                self.announce(f"Another process did it meanwhile in database '{name}'.")
             with execution.sending_signals(plan):
                 with Pulse(self.stdout, self.verbosity) as pulse:
                     output = self.output(pulse)
