@@ -51,6 +51,7 @@ def test_what_this_project_signed_is_trusted(model: type[StoredCode]) -> None:
         ("replaces", "[]"),
         ("app_label", "blog"),
         ("migration_name", "0002_other"),
+        ("gap", "it has no source"),
         ("signature", "A" * 43),
     ],
 )

@@ -64,9 +64,9 @@ def load(code: StoredCode) -> StoredMigration:
 
     Raises Unreachable if the row has no code, does not verify or does not load.
     """
+    signing.verify(code)
     if code.gap:
         raise Unreachable(f"it was stored without code: {code.gap}.", RESTORE)
-    signing.verify(code)
     if fact := needs.damage(code):
         raise NotTrusted(fact, RESTORE)
     try:

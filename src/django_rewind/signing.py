@@ -83,7 +83,7 @@ def _name(code: StoredCode) -> str:
 
 def _signature(code: StoredCode, key: str | bytes) -> str:
     # SQLite may hold bytes in a text column; they never verify.
-    signed = [
+    signed: list[object] = [
         code.app_label,
         code.migration_name,
         code.module_name,
@@ -93,4 +93,7 @@ def _signature(code: StoredCode, key: str | bytes) -> str:
         code.closure,
         code.faked,
     ]
+    if code.gap:
+        # Else whoever sets it could keep good code from being used.
+        signed.append(code.gap)
     return Signer(key=key, salt=SALT).signature(json.dumps(signed, default=repr))
