@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 from unittest.mock import Mock
 
@@ -16,6 +17,7 @@ from django_rewind.exceptions import LockTimeout
 from django_rewind.management.commands import rewind as command
 from tests.history import History
 from tests.project import Project
+from tests.schemas import schema_of
 
 ADD_X = 'migrations.AddField("thing", "x", models.IntegerField(null=True)),'
 
@@ -290,6 +292,88 @@ def test_a_renamed_chain_is_adopted_as_a_whole(history: History) -> None:
     assert {step["action"] for step in plan(history)["steps"]} == {"adopt"}
     rewind(history, migrate=True)
     assert history.recorded() == ["users.0001", "users.0005_a", "users.0006_b"]
+
+
+@pytest.fixture
+def renumbered(history: History) -> Callable[[str], None]:
+    """A chain that adds, fills and alters a column, with other code before it now."""
+
+    def make(other: str) -> None:
+        history.have("users: 0001")
+        chain = [ADD_X, FILL_X, ALTER_X]
+        before = "0001"
+        for number, (name, operations) in enumerate(zip("xyz", chain), start=2):
+            before = write_with_fill(history, f"{number:04}_{name}", operations, before)
+        history.migrate()
+        history.sql("INSERT INTO users_thing (id, name, x) VALUES (1, 'a', 5)")
+        history.lose("users.0002_x", "users.0003_y", "users.0004_z")
+        before = write_with_fill(history, "0002_other", other, "0001")
+        for number, (name, operations) in enumerate(zip("xyz", chain), start=3):
+            before = write_with_fill(history, f"{number:04}_{name}", operations, before)
+
+    return make
+
+
+FILL_X = "migrations.RunPython(fill, migrations.RunPython.noop),"
+ALTER_X = 'migrations.AlterField("thing", "x", models.BigIntegerField(null=True)),'
+WITH_FILL = """\
+from django.db import migrations, models
+
+
+def fill(apps, schema_editor):
+    apps.get_model("users", "Thing").objects.update(x=0)
+
+
+class Migration(migrations.Migration):
+    dependencies = [("users", "{before}")]
+    operations = [{operations}]
+"""
+
+
+def write_with_fill(history: History, name: str, operations: str, before: str) -> str:
+    text = WITH_FILL.format(before=before, operations=operations)
+    history.write(f"users.{name}", text=text)
+    return name
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        'migrations.AddField("thing", "o", models.IntegerField(default=7)),',
+        'migrations.AddIndex("thing", models.Index(fields=["name"], name="index_n")),',
+    ],
+)
+def test_a_renumbered_chain_keeps_the_data_that_it_made(
+    history: History, renumbered: Any, other: str
+) -> None:
+    renumbered(other)
+    assert {step["action"] for step in plan(history, migrate=True)["steps"]} == {
+        "adopt"
+    }
+    output = rewind(history, migrate=True)
+    assert "Unapplying" not in output
+    assert "No migrations to apply." in output
+    assert [*map(list, history.sql("SELECT x FROM users_thing"))] == [[5]]
+    history.migrate(database="other")
+    assert schema_of("default") == schema_of("other")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        'migrations.RunSQL("SELECT 1", "SELECT 1"),',
+        "migrations.RunPython(migrations.RunPython.noop, migrations.RunPython.noop),",
+        'migrations.AlterField("thing", "name", models.TextField()),',
+    ],
+)
+def test_a_function_does_not_wait_for_what_may_matter_to_it(
+    history: History, renumbered: Any, other: str
+) -> None:
+    renumbered(other)
+    actions = [step["action"] for step in plan(history, migrate=True)["steps"]]
+    assert "reverse" in actions
+    rewind(history, migrate=True)
+    assert history.recorded("users")[-1] == "users.0005_z"
 
 
 def test_what_depends_on_a_ghost_that_goes_is_not_adopted(history: History) -> None:

@@ -11,7 +11,16 @@ from typing import NamedTuple
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
 from django.db.migrations.loader import MigrationLoader
-from django.db.migrations.operations import AddField, AlterField, RemoveField
+from django.db.migrations.operations import (
+    AddField,
+    AddIndex,
+    AlterField,
+    AlterModelManagers,
+    AlterModelOptions,
+    CreateModel,
+    RemoveField,
+    RunPython,
+)
 from django.db.migrations.operations.base import Operation
 
 from . import likeness, source, store
@@ -20,6 +29,9 @@ from .exceptions import RewindError
 from .ghosts import Ghosts
 from .models import Key, MigrationCode, StoredCode
 from .terminal import on_one_line
+
+# They neither change rows nor what others made.
+ADDITIVE = AddField, AddIndex, AlterModelManagers, AlterModelOptions, CreateModel
 
 # App, model and field; without a field all of the model, without a model anything.
 Touched = tuple[str, ...]
@@ -143,31 +155,55 @@ def _is_in_between(ghosts: Ghosts, found: dict[Key, Key], key: Key) -> bool:
     after = ghosts.recorded[ghosts.recorded.index(key) + 1 :]
     others = [*first, *(k for k in after if k in needed and k not in found.values())]
     operations = ghosts.loaded[key].operations
-    touched = set(_touched(key[0], operations, is_applied=True))
+    added = {field for old in found for field in _added(ghosts.loaded[old])}
     for other in others:
         migration = files.disk_migrations.get(other) or ghosts.loaded.get(other)
         if migration is None:
             return True
+        if all(isinstance(operation, ADDITIVE) for operation in migration.operations):
+            # What was not there when a function ran cannot have mattered to it.
+            mine = [o for o in operations if not isinstance(o, RunPython)]
+        else:
+            mine = list(operations)
+        touched = set(_touched(key[0], mine, added))
         if _collide(touched, set(_touched(other[0], migration.operations))):
             return True
     return False
 
 
-def _touched(
-    app_label: str, operations: Collection[Operation], *, is_applied: bool = False
-) -> Iterator[Touched]:
-    """Of what is applied already, altering or removing a field touches its model.
+def _added(migration: Migration) -> Iterator[Touched]:
+    for operation in migration.operations:
+        if isinstance(operation, AddField):
+            model = operation.model_name_lower
+            yield migration.app_label, model, operation.name_lower
 
-    SQLite remakes tables, and would do so from a state in which that was not done.
+
+def _touched(
+    app_label: str,
+    operations: Collection[Operation],
+    added: Collection[Touched] | None = None,
+) -> Iterator[Touched]:
+    """`added`: by what is applied already. Else to alter or remove a field touches all.
+
+    SQLite remakes tables, and would do so from a state in which that was not done. What
+    a ghost added it keeps as it is.
     """
-    alone = (AddField,) if is_applied else (AddField, AlterField, RemoveField)
     for operation in operations:
-        if isinstance(operation, alone):
-            yield app_label, operation.model_name_lower, operation.name_lower
-        elif model := getattr(operation, "model_name", None):
-            yield app_label, str(model).lower()
-        elif model := getattr(operation, "name", None):
-            yield app_label, str(model).lower()
+        if isinstance(operation, (AddField, AlterField, RemoveField)):
+            model = app_label, operation.model_name_lower
+            field = *model, operation.name_lower
+            is_alone = added is None or field in added
+            yield field if is_alone or isinstance(operation, AddField) else model
+        elif isinstance(operation, AddIndex) and operation.index.fields:
+            for field_name, _ in operation.index.fields_orders:
+                yield app_label, operation.model_name_lower, field_name.lower()
+        elif isinstance(operation, (AlterModelManagers, AlterModelOptions)):
+            # The database knows nothing of them.
+            continue
+        elif name := getattr(operation, "model_name", None):
+            yield app_label, str(name).lower()
+        elif name := getattr(operation, "name", None):
+            yield app_label, str(name).lower()
             if new_name := getattr(operation, "new_name", None):
                 yield app_label, str(new_name).lower()
         else:
