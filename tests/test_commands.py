@@ -447,7 +447,7 @@ def test_not_stored_fails(users: History, is_there: bool) -> None:
     ("fields", "fact"),
     [
         ({"source_code": "x = 1"}, "was altered after it was signed"),
-        ({"digest": "0" * 64}, "does not have the digest"),
+        ({"digest": "0" * 64}, "was altered after it was signed"),
         ({"module_name": "os"}, "was altered after it was signed"),
         ({"replaces": '[["users", "0001"]]'}, "was altered after it was signed"),
         ({"signature": ""}, "is not signed"),
@@ -918,3 +918,31 @@ def test_a_hostile_gap_is_shown_harmlessly(ghost: History) -> None:
     alter("users.0002_prefs", gap=HOSTILE)
     for args in [("verify_migrations",), ("show_stored_migrations",)]:
         assert not HARMFUL.search(run(ghost, *args).both)
+
+
+def test_a_terminal_without_a_character_is_not_the_databases_fault(
+    users: History,
+) -> None:
+    class Ascii(StringIO):
+        encoding = "ascii"
+
+        def write(self, text: str) -> int:
+            text.encode("ascii")
+            return super().write(text)
+
+    users.write("users.0003_e", text=MIGRATION_WITH_AN_ACCENT)
+    users.migrate()
+    with pytest.raises(UnicodeEncodeError):
+        call_command(
+            "show_stored_migrations", "users", "0003_e", stdout=Ascii(), no_color=True
+        )
+
+
+MIGRATION_WITH_AN_ACCENT = """\
+from django.db import migrations
+
+
+class Migration(migrations.Migration):
+    dependencies = [("users", "0002_prefs")]
+    operations = []  # é
+"""

@@ -435,3 +435,13 @@ def test_a_git_that_does_not_end_is_ended(
     program("exec sleep 60")
     with pytest.raises(RewindError, match=r"longer than 0\.2 seconds"):
         git.find_repository(clone.folder)
+
+
+def test_what_may_not_be_looked_at_is_no_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, **kwargs: object) -> bool:
+        raise PermissionError(str(self))
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    assert git.find_repository(tmp_path) is None

@@ -167,3 +167,91 @@ def test_nothing_was_done_is_no_half(
     assert halves() == {}
     rewind(three)
     assert three.columns("users_thing") == ["id", "name"]
+
+
+# What a migration of anybody does is done once, and not to tell its SQL.
+
+COUNTING = """\
+from django.db import migrations
+from django.db.migrations.operations.base import Operation
+
+
+def note(what):
+    def do(apps, schema_editor):
+        with schema_editor.connection.cursor() as cursor:
+            cursor.execute("INSERT INTO users_thing (name) VALUES (%s)", [what])
+    return do
+
+
+class Note(Operation):
+    def state_forwards(self, app_label, state):
+        pass
+
+    def database_forwards(self, app_label, schema_editor, from_state, to_state):
+        note("forwards")(None, schema_editor)
+
+    def database_backwards(self, app_label, schema_editor, from_state, to_state):
+        note("backwards")(None, schema_editor)
+
+
+class Migration(migrations.Migration):
+    atomic = {atomic}
+    dependencies = [("users", "0001")]
+    operations = [{operation}]
+"""
+
+RUN_PYTHON = "migrations.RunPython(note('forwards'), note('backwards'))"
+
+
+def notes(history: History) -> list[str]:
+    return sorted(name for (name,) in history.sql("SELECT name FROM users_thing"))
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        "Note()",
+        f"migrations.SeparateDatabaseAndState(database_operations=[{RUN_PYTHON}])",
+        RUN_PYTHON,
+    ],
+)
+@pytest.mark.parametrize("atomic", [True, False])
+@pytest.mark.parametrize("is_ghost", [True, False])
+def test_to_tell_the_sql_runs_nothing(
+    history: History, operation: str, atomic: bool, is_ghost: bool
+) -> None:
+    history.have("users: 0001")
+    text = COUNTING.format(atomic=atomic, operation=operation)
+    history.write("users.0002_x", text=text)
+    history.migrate()
+    if is_ghost:
+        history.lose("users.0002_x")
+    assert notes(history) == ["forwards"]
+    told = history.run("rewind", "users", "0001", plan=True, sql=True)
+    assert "CANNOT BE WRITTEN AS SQL" in told
+    assert notes(history) == ["forwards"]
+    history.migrate("users", "0001")
+    assert notes(history) == ["backwards", "forwards"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "('DELETE FROM users_thing WHERE name = %(n)s', {'n': 'a'})",
+        "('DELETE FROM users_thing WHERE name IN (%s, %s)', ['a', b'b'])",
+    ],
+)
+def test_statements_with_values_are_journalled(
+    history: History, statement: str
+) -> None:
+    history.have("users: 0001")
+    operation = f"migrations.RunSQL(migrations.RunSQL.noop, [{statement}]),"
+    history.write("users.0002_x", operation, [("users", "0001")])
+    history.make_not_atomic("users.0002_x")
+    history.migrate()
+    history.sql("INSERT INTO users_thing (id, name) VALUES (1, 'a'), (2, 'c')")
+    history.migrate("users", "0001")
+    assert notes(history) == ["c"]
+    ran = [e.fields["sql"] for e in journal.read(connection) if e.fields.get("sql")]
+    assert len(ran) == 1
+    assert "DELETE FROM users_thing WHERE name" in ran[0]

@@ -426,6 +426,30 @@ def test_it_says_once_for_whom_it_waits_and_again_for_the_next_one(
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DJANGO_REWIND_EXCLUDE_APPS", "users"),
+        ("DJANGO_REWIND_EXCLUDE_APPS", None),
+        ("DJANGO_REWIND_CLOSURE_LIMIT", "1MB"),
+        ("DJANGO_REWIND_CLOSURE_LIMIT", -1),
+        ("SECRET_KEY_FALLBACKS", "old"),
+        ("DJANGO_REWIND_SIGNING_KEY_FALLBACKS", "old"),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_is_said_before_anything_happens(
+    name: str, value: Any, history: History
+) -> None:
+    """Each letter of a text would be a key, or an app."""
+    history.have(USERS)
+    settings = {"DJANGO_REWIND_SIGNING_KEY": "own"} if "SIGNING" in name else {}
+    refused = pytest.raises(CommandError, match=f"{name} is .* Set it to")
+    with override_settings(**{name: value, **settings}), refused as error:
+        history.migrate()
+    assert "old" not in str(error.value)
+    assert history.recorded() == []
+
+
 @pytest.mark.parametrize("value", [-1, "soon", None, float("nan"), ()])
 def test_a_timeout_that_is_none_is_said(value: Any, history: History) -> None:
     history.have(USERS)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -674,6 +676,24 @@ def test_no_git_is_no_matter(users: History, monkeypatch: pytest.MonkeyPatch) ->
     users.migrate()
     journal.environment.cache_clear()
     assert events(users)[-1].commit == ""
+
+
+def test_a_folder_that_is_gone_is_no_matter(
+    users: History, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As that of a release which was removed; a forward migrate must not fail."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.setattr(sys, "argv", ["django-admin", "migrate"])
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    journal.environment.cache_clear()
+    try:
+        users.migrate()
+    finally:
+        journal.environment.cache_clear()
+    assert events(users)[-1].commit == ""
+    monkeypatch.undo()
 
 
 def test_the_notice_of_runserver(

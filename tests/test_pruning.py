@@ -93,6 +93,29 @@ def test_what_is_not_recorded_goes(users: History) -> None:
     assert stored()[1:] == ["users.0001", "users.0002_prefs", "users.0003_more"]
 
 
+@pytest.mark.parametrize("older_than", [None, "0h"])
+def test_what_a_restore_point_remembers_stays(
+    users: History, older_than: str | None
+) -> None:
+    users.migrate()
+    users.run("restore_point", "full")
+    first = users.path("users.0003_more").read_text()
+    users.migrate("users", "0001")
+    other = first.replace("more", "other")
+    users.write("users.0003_more", text=other)
+    users.migrate()
+    users.migrate("users", "0001")
+    options = [] if older_than is None else ["--older-than", older_than]
+    prune(users, *options)
+    users.lose("users.0002_prefs", "users.0003_more")
+    users.run("rewind", to="full", migrate=True, interactive=False)
+    assert "more" in users.columns("users_thing")
+    users.run("restore_point", delete="full")
+    users.run("rewind", "users", "0001", interactive=False)
+    prune(users)
+    assert stored() == ["blog.0001", "users.0001"]
+
+
 def test_what_goes_is_listed_first(
     users: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -486,7 +509,7 @@ def test_pruning_runs_nothing_that_is_stored(users: History, tmp_path: Path) -> 
 def test_keys_are_compared_whole() -> None:
     other: Key = ("blog", "0001")
     assert pruning.find_relied_on([other], [code("0001")]) == {other}
-    assert not Scope("blog").has(code("0001"), set())
+    assert not Scope("blog").has(code("0001"), set(), set())
 
 
 def test_what_was_pruned_is_journalled(users: History) -> None:

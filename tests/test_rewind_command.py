@@ -587,6 +587,68 @@ def fails_in_the_middle(history: History, marker: str) -> None:
     history.lose("users.0002_a", "users.0003_fails", "users.0004_b")
 
 
+def test_after_a_stop_of_steps_the_rest_is_named(
+    history: History, tmp_path: Any
+) -> None:
+    """The same number again would take more than was asked for."""
+    fails_in_the_middle(history, str(tmp_path / "mended"))
+    code, text = refusal(history, steps=2)
+    assert code == command.STOPPED
+    assert "Left: users.0003_fails.\n" in text
+    assert text.endswith("Remove the cause and run 'manage.py rewind --steps 1'.")
+    (tmp_path / "mended").touch()
+    rewind(history, steps=1)
+    assert history.recorded() == ["users.0001", "users.0002_a"]
+
+
+def test_after_a_stop_of_what_was_expected_it_is_reviewed_again(
+    history: History, tmp_path: Any
+) -> None:
+    fails_in_the_middle(history, str(tmp_path / "mended"))
+    code, text = refusal(history, expect=plan(history)["digest"])
+    assert code == command.STOPPED
+    assert text.endswith(
+        "Remove the cause, review what is left with --plan, and run it with the digest "
+        "of that."
+    )
+
+
+def test_what_was_done_before_it_went_forward_is_said(
+    history: History, tmp_path: Any
+) -> None:
+    marker = tmp_path / "mended"
+    marker.touch()
+    history.have("users: 0001")
+    text = FAILS_FORWARD.format(marker=str(marker))
+    history.write("users.0002_data", text=text)
+    history.migrate()
+    history.run("restore_point", "then")
+    history.migrate("users", "0001")
+    other = 'migrations.AddField("thing", "x", models.IntegerField(null=True)),'
+    history.make_ghost("users.0002_data", other, [("users", "0001")])
+    marker.unlink()
+    code, text = refusal(history, to="then", migrate=True)
+    assert code == command.STOPPED
+    assert "Done: users.0002_data." in text
+    assert "Left: users.0002_data." in text
+
+
+FAILS_FORWARD = """\
+from pathlib import Path
+from django.db import migrations
+
+
+def fail(apps, schema_editor):
+    if not Path({marker!r}).exists():
+        raise OSError("the disk is gone")
+
+
+class Migration(migrations.Migration):
+    dependencies = [("users", "0001")]
+    operations = [migrations.RunPython(fail, migrations.RunPython.noop)]
+"""
+
+
 def test_it_stops_part_way_and_goes_on(history: History, tmp_path: Any) -> None:
     marker = tmp_path / "mended"
     fails_in_the_middle(history, str(marker))
@@ -627,7 +689,11 @@ def test_ctrl_c_in_the_migrate_that_follows_is_a_stop(
     monkeypatch.setattr(command, "call_command", Mock(side_effect=KeyboardInterrupt))
     code, text = refusal(ghosts, migrate=True)
     assert code == command.STOPPED
-    assert text.startswith("Stopped at migrate: KeyboardInterrupt\n  Done: the rewind.")
+    assert text.splitlines()[:3] == [
+        "Stopped at migrate: KeyboardInterrupt",
+        "  Done: users.0003_x, blog.0002_b, users.0002_prefs.",
+        "  Left: migrate.",
+    ]
 
 
 # Signals

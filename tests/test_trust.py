@@ -437,7 +437,7 @@ def test_what_is_shown_is_harmless(restored: History, answer: Answer) -> None:
     answer("no")
     shown = give(restored, "0002").out
     assert not HARMFUL.search(shown)
-    assert shown.count("0002_\\x1b[31m") == 6
+    assert shown.count("0002_\\x1b[31m") == 7
     assert "<script>" in shown
     # What pretends to be ours is indented.
     assert "\n      Trust users.0001? [yes/N] yes\n" in shown

@@ -12,14 +12,14 @@ from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import find_commands
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import store
 from .exceptions import RewindError
 from .models import Key
 from .store import Contents
-from .terminal import shortened
+from .terminal import on_one_line, shortened
 
 
 class DatabaseCommand(BaseCommand):
@@ -70,12 +70,25 @@ class DatabaseCommand(BaseCommand):
             self.run(find_connection(options["database"]), options)
         except RewindError as error:
             raise CommandError(str(error)) from error
+        except Error as error:
+            raise CommandError(cannot_read(options["database"], error)) from error
         except ImproperlyConfigured as error:
             # DATABASES may be empty, or SECRET_KEY, where an image is built.
             raise CommandError(f"Settings are missing: {error}") from error
 
     def run(self, connection: BaseDatabaseWrapper, options: dict[str, Any]) -> None:
         raise NotImplementedError("subclasses of DatabaseCommand must provide run()")
+
+
+def cannot_read(alias: str, error: Exception) -> str:
+    return (
+        f"The database '{alias}' cannot be read: {said(error)}. Nothing was changed in "
+        "it."
+    )
+
+
+def said(error: Exception) -> str:
+    return on_one_line(f"{type(error).__name__}: {error}").strip().rstrip(".")
 
 
 def find_connection(alias: str) -> BaseDatabaseWrapper:

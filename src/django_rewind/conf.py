@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
 from .exceptions import BadSetting
 
@@ -16,12 +19,15 @@ def is_enabled() -> bool:
 
 def excluded_apps() -> frozenset[str]:
     """DJANGO_REWIND_EXCLUDE_APPS: labels of the apps that are not stored."""
-    return frozenset(getattr(settings, "DJANGO_REWIND_EXCLUDE_APPS", ()))
+    return frozenset(_several("DJANGO_REWIND_EXCLUDE_APPS", "labels of apps"))
 
 
 def closure_limit() -> int:
     """DJANGO_REWIND_CLOSURE_LIMIT: bytes of other code stored with one migration."""
-    return int(getattr(settings, "DJANGO_REWIND_CLOSURE_LIMIT", 512 * 1024))
+    value = getattr(settings, "DJANGO_REWIND_CLOSURE_LIMIT", 512 * 1024)
+    if not isinstance(value, int) or value < 0:
+        raise BadSetting("DJANGO_REWIND_CLOSURE_LIMIT", value, "bytes, 0 or more")
+    return value
 
 
 def lock_is_used() -> bool:
@@ -55,6 +61,25 @@ def signing_keys() -> Sequence[str | bytes]:
     """
     own_key = getattr(settings, "DJANGO_REWIND_SIGNING_KEY", None)
     if own_key:
-        return [own_key, *getattr(settings, "DJANGO_REWIND_SIGNING_KEY_FALLBACKS", ())]
+        return [own_key, *_several("DJANGO_REWIND_SIGNING_KEY_FALLBACKS", "keys")]
     # Django 3.2 and 4.0 have no SECRET_KEY_FALLBACKS of their own.
-    return [settings.SECRET_KEY, *getattr(settings, "SECRET_KEY_FALLBACKS", ())]
+    return [settings.SECRET_KEY, *_several("SECRET_KEY_FALLBACKS", "keys")]
+
+
+def check() -> None:
+    """Raise BadSetting for any, before it would do so in the middle of something."""
+    excluded_apps()
+    closure_limit()
+    lock_timeout()
+    with suppress(ImproperlyConfigured):
+        # There may be no SECRET_KEY where an image is built.
+        signing_keys()
+
+
+def _several(name: str, what: str) -> Sequence[Any]:
+    value = getattr(settings, name, ())
+    # Of a text, each letter would be one.
+    if not isinstance(value, (list, tuple, set, frozenset)):
+        secret = "no list" if "KEY" in name else value
+        raise BadSetting(name, secret, f"a list of {what}")
+    return list(value)

@@ -67,14 +67,18 @@ class StoreUnreadable(RewindError):
     """What is stored cannot be read, for example since it is no text."""
 
     def __init__(
-        self, alias: str, error: Exception, table: str, rows: Sequence[object]
+        self,
+        alias: str,
+        error: Exception,
+        table: str = "",
+        rows: Sequence[object] = (),
     ) -> None:
         self.alias = alias
-        self.fact = (
-            f"What is stored in database '{alias}' cannot be read: "
-            f"{on_one_line(str(error))}"
-        )
-        self.remedy = f"Grant the rights to read and write {table}."
+        reason = on_one_line(str(error)).strip().rstrip(".")
+        self.fact = f"What is stored in database '{alias}' cannot be read: {reason}."
+        self.remedy = "See that it can be reached."
+        if table:
+            self.remedy = f"Grant the rights to read and write {table}."
         if rows:
             ids = on_one_line(", ".join(map(str, rows)))
             self.remedy = f"Restore or delete these rows of {table}: {ids}."

@@ -35,6 +35,26 @@ class Output(NamedTuple):
     progress: Progress | None = None
 
 
+class Tally:
+    """What of a plan is done and what is left, by name, over all that carry it out."""
+
+    def __init__(self, plan: Plan, then: Sequence[str] = ()) -> None:
+        """`then`: what follows the plan."""
+        self.done: list[str] = []
+        self.left = [*map(str, plan.steps), *then]
+
+    def count(self, name: str) -> None:
+        self.done.append(name)
+        if name in self.left:
+            self.left.remove(name)
+
+    def stopped(self, error: BaseException, half: Half | None = None) -> Stopped:
+        more = [] if half is None else [half.describe()]
+        if half is not None and not half.can_go_on:
+            more.append(by_hand(half.key[0]))
+        return Stopped(self.done, self.left, error, *more)
+
+
 @contextmanager
 def sending_signals(plan: Plan) -> Iterator[None]:
     """Before the first statement, and after all went well; not for an empty plan."""
@@ -57,7 +77,7 @@ def sending_signals(plan: Plan) -> Iterator[None]:
         signals.post_rewind.send(**about)
 
 
-def reverse(plan: Plan, output: Output, *, fake: bool) -> None:
+def reverse(plan: Plan, output: Output, tally: Tally, *, fake: bool) -> None:
     """Reverse what the plan says. Raises Stopped if a step fails."""
     alias, run = plan.connection.alias, journal.current()
 
@@ -75,10 +95,10 @@ def reverse(plan: Plan, output: Output, *, fake: bool) -> None:
     if rollback.plan:
         steps = [(migration, True) for migration in rollback.plan]
         with history.using(rollback.history):
-            _run(rollback.runner, steps, output, fake=fake, then=tell)
+            _run(rollback.runner, steps, output, tally, fake=fake, then=tell)
 
 
-def apply_again(plan: Plan, output: Output, *, fake: bool) -> None:
+def apply_again(plan: Plan, output: Output, tally: Tally, *, fake: bool) -> None:
     """What was applied at the point and is not now, from files or stored code.
 
     Raises Stopped if one fails.
@@ -87,10 +107,10 @@ def apply_again(plan: Plan, output: Output, *, fake: bool) -> None:
     if again is not None and again.plan:
         steps = [(migration, False) for migration in again.plan]
         with history.using(again.history):
-            _run(again.runner, steps, output, fake=fake)
+            _run(again.runner, steps, output, tally, fake=fake)
 
 
-def apply_first(plan: Plan, keys: Sequence[Key], output: Output) -> None:
+def apply_first(plan: Plan, keys: Sequence[Key], output: Output, tally: Tally) -> None:
     """What adopted migrations depend on under their new names.
 
     Not by `migrate`, for which records under old names are inconsistent. With an
@@ -100,7 +120,7 @@ def apply_first(plan: Plan, keys: Sequence[Key], output: Output) -> None:
     applied = runner.loader.applied_migrations
     steps = _plan_forwards(runner, [key for key in keys if key not in applied])
     if steps:
-        _run(runner, steps, output, fake=False)
+        _run(runner, steps, output, tally, fake=False)
 
 
 def _plan_forwards(runner: Any, targets: list[Key]) -> list[tuple[Migration, bool]]:
@@ -115,12 +135,13 @@ def _run(
     runner: Any,
     steps: list[tuple[Migration, bool]],
     output: Output,
+    tally: Tally,
     *,
     fake: bool,
     then: Callable[[Migration, bool], None] | None = None,
 ) -> None:
     """The part of `migrate` that follows the plan. `then`: after each step."""
-    done: list[str] = []
+    left = [migration for migration, _ in steps]
 
     def progress(action: str, migration: Any = None, fake: bool = False) -> None:
         if output.progress is not None:
@@ -129,12 +150,13 @@ def _run(
             )
             output.progress(action, migration, fake or is_faked)
         if action in ("apply_success", "unapply_success"):
-            done.append(str(migration))
+            left.pop(0)
+            tally.count(str(migration))
             if then is not None:
                 then(migration, fake)
 
     runner.progress_callback = progress
-    with _stopping(runner.connection, [migration for migration, _ in steps], done):
+    with _stopping(runner.connection, left, tally):
         before = runner._create_project_state(with_applied_migrations=True)
         _emit(emit_pre_migrate_signal, runner, output, before, steps)
         state = runner.migrate([], plan=steps, state=before.clone(), fake=fake)
@@ -144,19 +166,17 @@ def _run(
 
 @contextmanager
 def _stopping(
-    connection: BaseDatabaseWrapper, steps: list[Migration], done: list[str]
+    connection: BaseDatabaseWrapper, left: list[Migration], tally: Tally
 ) -> Iterator[None]:
-    names = [str(migration) for migration in steps]
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
-        logger.warning("Stopped at %s: %s", "".join(names[len(done) :][:1]), error)
-        left = steps[len(done) :]
+        logger.warning("Stopped at %s: %s", "".join(map(str, left[:1])), error)
         half = _half_done(connection, left[0]) if left else None
-        more = [] if half is None else [half.describe()]
-        if half is not None and not half.can_go_on:
-            more.append(by_hand(half.key[0]))
-        raise Stopped(done, names[len(done) :], error, *more) from error
+        if left and str(left[0]) not in tally.left:
+            # What comes before an adoption is no step of the plan.
+            tally.left.insert(0, str(left[0]))
+        raise tally.stopped(error, half) from error
 
 
 def _half_done(connection: BaseDatabaseWrapper, migration: Migration) -> Half | None:
@@ -199,11 +219,12 @@ def _emit(
     )
 
 
-def adopt(plan: Plan, adopted: Adoption) -> None:
-    """Give the record its new name."""
+def adopt(plan: Plan, adopted: Adoption, tally: Tally) -> None:
+    """Give the record its new name. Raises Stopped if that fails."""
     recorder: Any = MigrationExecutor(plan.connection).recorder
     try:
         recorder.adopt(adopted.old, adopted.new, fake=adopted.is_faked)
     except (Exception, KeyboardInterrupt) as error:
-        raise Stopped([], [str(adopted)], error) from error
+        raise tally.stopped(error) from error
+    tally.count(".".join(adopted.old))
     logger.info("%s", adopted)

@@ -45,13 +45,7 @@ def check(code: MigrationCode) -> None:
 
     Whoever writes a file back is going to run it.
     """
-    try:
-        signing.verify(code)
-    except Unreachable as reason:
-        raise Unreachable(
-            reason.fact,
-            f"'manage.py trust_stored_migrations {code.app_label}' shows it and asks.",
-        ) from reason
+    signing.verify(code)
     if code.gap:
         raise Unreachable(
             f"it was stored without code: {code.gap}.", "There is nothing to export."

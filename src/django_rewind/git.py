@@ -83,7 +83,8 @@ def find_repository(folder: Path) -> Repository | None:
     Raises RewindError if git is missing, or refuses to read the repository.
     """
     folder = Path(os.path.realpath(folder))
-    if not any((parent / ".git").exists() for parent in [folder, *folder.parents]):
+    # What may not be looked at is no repository either.
+    if not any(os.path.exists(f / ".git") for f in [folder, *folder.parents]):
         return None
     output = _run(folder, ["rev-parse", "--show-toplevel", "--is-shallow-repository"])
     # The path of a folder may contain line breaks.

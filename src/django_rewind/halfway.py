@@ -7,7 +7,7 @@ runs; the statement itself commits that. What is journalled last may not have ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
@@ -18,7 +18,7 @@ from django.db.migrations import Migration
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 
-from . import journal
+from . import journal, untold
 from .actions import REVERSE
 from .journal import Entry, Step
 from .models import Key
@@ -189,7 +189,7 @@ def reverse(
 
     What was reversed before is not reversed again.
     """
-    if step is None:
+    if step is None or step.fake:
         return unapply(state, schema_editor)
     before = [entry for entry in journal.read(step.connection) if not step.wrote(entry)]
     half = find(before).get(step.key)
@@ -222,10 +222,7 @@ def _journalling(
 
     def execute_journalled(sql: Any, params: Any = ()) -> Any:
         # As schema editors write what they collect.
-        text = str(sql)
-        if params:
-            text %= tuple(map(schema_editor.quote_value, params))
-        text = f"{text.rstrip(';')};"
+        text = f"{_with_values(schema_editor, str(sql), params).rstrip(';')};"
         step.write(RUNS, sql=text)
         result = execute(sql, params)
         so_far["ran"].append(text)
@@ -256,6 +253,19 @@ def _journalling(
         del schema_editor.execute
         for operation in patched:
             del operation.database_backwards
+
+
+def _with_values(schema_editor: Any, sql: str, params: Any) -> str:
+    if not params:
+        return sql
+    quote = schema_editor.quote_value
+    try:
+        if isinstance(params, Mapping):
+            return str(sql % {name: quote(value) for name, value in params.items()})
+        return str(sql % tuple(map(quote, params)))
+    except Exception:
+        # Whatever only the driver can quote.
+        return f"{sql} -- with {params!r}"
 
 
 def describe(
@@ -292,7 +302,7 @@ def _sql(
     after: ProjectState,
     migration: Migration,
 ) -> list[str]:
-    if not operation.reduces_to_sql:
+    if not untold.is_told(operation):
         return [f"-- {operation.describe()}: cannot be written as SQL"]
     editor: Any
     try:

@@ -268,7 +268,7 @@ def _head() -> tuple[str, str]:
     try:
         repository = git.find_repository(project_folder())
         return git.head(repository) if repository else ("", "")
-    except RewindError:
+    except (OSError, RewindError):
         # No git, no right to read it, or nothing committed yet.
         return "", ""
 

@@ -63,7 +63,7 @@ class StoredCode(models.Model):
     signature = models.CharField("signature", max_length=86, default="")
     signing_key = models.CharField("signing key", max_length=16, default="")
 
-    # Module, or path of a data file → its text. In a table of its own; see store.
+    # Module, or path of a data file → its text. In a table of its own; see needs.
     needed: Mapping[str, str] = MappingProxyType({})
 
     class Meta:

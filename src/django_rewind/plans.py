@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from copy import deepcopy
 from typing import Any, NamedTuple
 
 from django.apps import apps
@@ -25,6 +24,7 @@ from . import (
     source,
     store,
     targets,
+    untold,
 )
 from .adoption import Adoption
 from .effects import Effects
@@ -342,9 +342,9 @@ def add_sql(plan: Plan) -> Plan:
     with history.using(plan.rollback.history):
         for migration in plan.rollback.plan:
             try:
-                lines = loader.collect_sql([(deepcopy(migration), True)])
+                lines = loader.collect_sql([(untold.without_code(migration), True)])
             except Exception as error:
-                # Operations of anybody, and names of constraints that are not there.
+                # Names of constraints that are not there.
                 lines = [on_one_line(f"-- its SQL cannot be told: {error}")]
             sql[migration.app_label, migration.name] = lines
     steps = [

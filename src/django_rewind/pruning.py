@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
-from . import journal, needs, store
+from . import journal, needs, points, store
 from .actions import PRUNE_CODE
 from .exceptions import RewindError
 from .models import Key, MigrationCode, StoredCode
@@ -25,8 +25,15 @@ class Scope(NamedTuple):
     app_label: str | None = None
     before: datetime | None = None
 
-    def has(self, code: StoredCode, relied_on: Collection[Key]) -> bool:
+    def has(
+        self,
+        code: StoredCode,
+        relied_on: Collection[Key],
+        remembered: Collection[tuple[Key, str]],
+    ) -> bool:
         if self.app_label not in (None, code.app_label):
+            return False
+        if (code.key, code.digest) in remembered:
             return False
         if self.before is None:
             return code.key not in relied_on
@@ -61,15 +68,21 @@ def older_than(age: str | None) -> datetime | None:
 def find(connection: BaseDatabaseWrapper, scope: Scope) -> Surplus:
     """Rows of what is not recorded and not relied on, and earlier versions.
 
-    Those of what is relied on stay, unless the scope has an age.
+    Those of what is relied on stay, unless the scope has an age; what a restore point
+    remembers stays in any case.
     """
     with store.reading(connection):
         recorded = store.contents(connection).recorded
         current = list(store.without_source(connection))
         codes: list[StoredCode] = [*current, *store.every_earlier(connection)]
         needed = needs.digests(connection)
-    relied_on = find_relied_on(recorded, current)
-    going = [code for code in codes if scope.has(code, relied_on)]
+    remembered = {
+        version
+        for point in points.restore_points(journal.read(connection)).values()
+        for version in point.records.items()
+    }
+    relied_on = find_relied_on([*recorded, *(key for key, _ in remembered)], current)
+    going = [code for code in codes if scope.has(code, relied_on, remembered)]
     staying = (code for code in codes if code not in going)
     return Surplus(going, needed.difference(_mentioned(staying)))
 

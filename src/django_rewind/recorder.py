@@ -99,7 +99,15 @@ class StoresCode(MigrationRecorder):
         if conf.is_enabled() and app != "django_rewind":
             self._ensure_tables()
             for key in [*sorted(gone - {(app, name)}), (app, name)]:
-                self._journal(PRUNE, key, store.digest(self.connection, key))
+                self._journal(PRUNE, key, self._digest(key))
+
+    def _digest(self, key: Key) -> str:
+        """Of the code that is stored; empty if that cannot be read."""
+        try:
+            with transaction.atomic(using=self.connection.alias):
+                return store.digest(self.connection, key)
+        except DatabaseError:
+            return ""
 
     def _journal(self, action: str, key: Key, digest: str) -> None:
         """As a part of the step, or with this action where there is none."""
@@ -118,7 +126,7 @@ class StoresCode(MigrationRecorder):
                 records = self.migration_qs.filter(app=old[0], name=old[1])
                 records.update(app=new[0], name=new[1])
                 self.step.note(new, self._store(new))
-                self.step.note(old, store.digest(self.connection, old))
+                self.step.note(old, self._digest(old))
         finally:
             self.step = None
 

@@ -83,7 +83,7 @@ def _name(code: StoredCode) -> str:
 
 def _signature(code: StoredCode, key: str | bytes) -> str:
     # SQLite may hold bytes in a text column; they never verify.
-    signed: list[object] = [
+    signed = [
         code.app_label,
         code.migration_name,
         code.module_name,
@@ -92,8 +92,8 @@ def _signature(code: StoredCode, key: str | bytes) -> str:
         code.dependencies,
         code.closure,
         code.faked,
+        code.digest,
+        code.gap,
+        code.closure_gaps,
     ]
-    if code.gap:
-        # Else whoever sets it could keep good code from being used.
-        signed.append(code.gap)
     return Signer(key=key, salt=SALT).signature(json.dumps(signed, default=repr))

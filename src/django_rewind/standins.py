@@ -34,7 +34,7 @@ from django.utils.module_loading import import_string
 
 from . import closure, source
 from .closure.outside import is_outside
-from .stored_text import StoredText, running
+from .stored_text import StoredText, running, stepping_aside
 
 MISSING: Any = object()
 
@@ -134,7 +134,8 @@ class StandIns:
         if not fromlist and self._concerns(top):
             self._module(absolute)
             return self._module(top)
-        return builtins.__import__(name, globals, locals, fromlist or (), level)
+        with stepping_aside():
+            return builtins.__import__(name, globals, locals, fromlist or (), level)
 
     def import_module(self, name: str, package: str | None = None) -> ModuleType:
         return self._module(resolve_name(name, package or ""))
@@ -153,7 +154,8 @@ class StandIns:
 
     def _module(self, name: str) -> ModuleType:
         if not self._concerns(name):
-            return importlib.import_module(name)
+            with stepping_aside():
+                return importlib.import_module(name)
         if name not in self.merged:
             self.merged[name] = self._shim(name) if name in SHIMS else self._merge(name)
         return self.merged[name]
@@ -210,7 +212,8 @@ class StandIns:
     def _present(self, name: str) -> ModuleType | None:
         if name not in self.present:
             try:
-                self.present[name] = importlib.import_module(name)
+                with stepping_aside():
+                    self.present[name] = importlib.import_module(name)
             except (Exception, SystemExit):
                 # Gone, or broken without the rest of its package.
                 self.present[name] = None

@@ -13,8 +13,8 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from . import needs, signing, source, tables
-from .exceptions import NotTrusted, StoreUnreadable, TableOutdated
+from . import needs, tables
+from .exceptions import StoreUnreadable, TableOutdated
 from .models import Key, MigrationCode, StoredCode, parse_keys
 
 # One query, since plain `migrate` asks twice; and none that grows with what is stored
@@ -65,9 +65,14 @@ def reading(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """Raise StoreUnreadable for what a driver or Django cannot read."""
     try:
         yield
+    except UnicodeEncodeError:
+        # Of what shows it: the encoding of the terminal lacks a character.
+        raise
     except (DatabaseError, ValueError) as error:
         if isinstance(error, DatabaseError) and _is_outdated(connection):
             raise TableOutdated(connection.alias) from error
+        if connection.connection is None:
+            raise StoreUnreadable(connection.alias, error) from error
         # ValueError: a date that is none. SQLite keeps anything in any column.
         broken = _broken_rows(connection) if connection.vendor == "sqlite" else []
         raise StoreUnreadable(connection.alias, error, tables.CODE, broken) from error
@@ -210,16 +215,6 @@ def with_digest(
             needs.attach(connection, [found])
             return found
     return None
-
-
-def verify(code: StoredCode) -> None:
-    """Raise NotTrusted unless a row is as it was signed, and its digest is too."""
-    signing.verify(code)
-    if source.digest(code.source_code) != code.digest:
-        raise NotTrusted(
-            "its stored code does not have the digest that was stored with it.",
-            "Restore its file, and find out who wrote to django_migrations_code.",
-        )
 
 
 def earlier(connection: BaseDatabaseWrapper, key: Key) -> Iterable[StoredCode]:

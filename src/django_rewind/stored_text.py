@@ -13,6 +13,9 @@ from typing import Any
 
 from django.apps import apps
 
+# Names of stored modules that are running → the modules of the checkout, if imported.
+_displaced: dict[str, ModuleType | None] = {}
+
 
 class StoredText(InspectLoader):
     """Loads a module from a text; linecache asks it for a traceback's lines."""
@@ -43,6 +46,9 @@ def running(module: ModuleType) -> Iterator[None]:
     """While its code runs: what dataclasses and the like look up, and no model."""
     name = module.__name__
     before = sys.modules.get(name)
+    is_first = name not in _displaced
+    if is_first:
+        _displaced[name] = before
     sys.modules[name] = module
     registered = {label: dict(models) for label, models in apps.all_models.items()}
     try:
@@ -50,11 +56,29 @@ def running(module: ModuleType) -> Iterator[None]:
         with redirect_stdout(sys.stderr):
             yield
     finally:
-        if before is None:
-            sys.modules.pop(name, None)
-        else:
-            sys.modules[name] = before
+        _put(name, _displaced.pop(name) if is_first else before)
         _forget_models(module, registered)
+
+
+@contextmanager
+def stepping_aside() -> Iterator[None]:
+    """While a module of the checkout is imported: it must not meet stored ones."""
+    inside = {name: sys.modules.get(name) for name in _displaced}
+    for name, module in _displaced.items():
+        _put(name, module)
+    try:
+        yield
+    finally:
+        for name, module in inside.items():
+            _displaced[name] = sys.modules.get(name)
+            _put(name, module)
+
+
+def _put(name: str, module: ModuleType | None) -> None:
+    if module is None:
+        sys.modules.pop(name, None)
+    else:
+        sys.modules[name] = module
 
 
 def _forget_models(module: ModuleType, before: dict[str, dict[str, Any]]) -> None:

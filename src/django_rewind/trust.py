@@ -42,6 +42,8 @@ class Candidate(NamedTuple):
             and code.replaced_keys == file.replaced_keys
             and code.resolved_dependencies in (None, file.resolved_dependencies)
             and code.needed_digests in ({}, file.needed_digests)
+            and code.gap == file.gap
+            and code.lacking in ([], file.lacking)
             # No file says that it was recorded without being applied.
             and not code.faked
         )
@@ -81,7 +83,7 @@ def sign_with_current_key(
 def fault_of(code: StoredCode) -> str:
     """Why a row does not verify; empty if it does."""
     try:
-        store.verify(code)
+        signing.verify(code)
     except NotTrusted as reason:
         return reason.fact
     return ""
@@ -94,7 +96,8 @@ def _candidate(code: MigrationCode, fact: str, disk: Disk) -> Candidate:
 
 def _unreadable(code: StoredCode) -> Iterator[str]:
     """What is signed is what is written, so it must be what is read and shown."""
-    texts = code.app_label, code.migration_name, code.module_name, code.source_code
+    names = code.app_label, code.migration_name, code.module_name
+    texts = *names, code.source_code, code.gap, code.closure_gaps
     # SQLite keeps anything in any column.
     if not (all(isinstance(t, str) for t in texts) and isinstance(code.faked, bool)):
         yield "a column of its row holds what does not belong there."
@@ -131,6 +134,10 @@ def describe(candidate: Candidate) -> Iterator[str]:
     )
     if code.faked:
         yield "Recorded with --fake: a rollback removes the record only."
+    if code.gap and code.source_code:
+        yield f"Said to have no code, so that none is used: {on_one_line(code.gap)}."
+    if code.lacking:
+        yield f"Not stored with it: {on_one_line('; '.join(code.lacking))}."
     yield from _describe_code(candidate)
     for name, text in sorted(code.needed.items()):
         yield f"It needs {on_one_line(name)}:"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from . import needs, source, status, store, tables
+from . import needs, signing, source, status, store, tables
 from .exceptions import NotTrusted
 from .models import Key, MigrationCode
 from .status import File, Status
@@ -105,7 +105,7 @@ def judge_stored(
     row has what it needs, as a fetched one does.
     """
     try:
-        store.verify(code)
+        signing.verify(code)
     except NotTrusted as reason:
         return Finding(answer, Verdict.ALTERED, reason.fact, reason.remedy)
     if fact := needs.damage(code, intact):

@@ -56,6 +56,7 @@ class Command(NextCommand):
         """The lock is taken at once, if more is done than what Django plans."""
         if not conf.is_enabled() or options["plan"] or options["check_unapplied"]:
             return nullcontext()
+        conf.check()
         choices = "migration_name", "prune", "run_syncdb"
         is_needed = any(options.get(choice) for choice in choices)
         is_needed = is_needed or self.is_automatic(options)

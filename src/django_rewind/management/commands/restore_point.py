@@ -35,7 +35,7 @@ class Command(DatabaseCommand):
         if not conf.is_enabled():
             raise CommandError("DJANGO_REWIND_ENABLED is off: nothing is journalled.")
         with locks.holding(connection, self.stdout.write), journal.running():
-            if options["delete"]:
+            if options["delete"] is not None:
                 points.delete(connection, options["delete"])
                 said = f"Deleted restore point '{options['delete']}'."
             else:

@@ -15,15 +15,17 @@ from ... import conf, execution, journal, locks, plans, store
 from ...commands import (
     DatabaseCommand,
     as_json,
+    cannot_read,
     check_app_label,
     find_connection,
+    said,
 )
-from ...exceptions import RewindError, Stopped
-from ...execution import Output
+from ...exceptions import RUN_AGAIN, RewindError, Stopped
+from ...execution import Output, Tally
 from ...models import Key
 from ...plans import Plan, Request
 from ...pulse import Pulse
-from ...terminal import first_of, on_one_line, shortened
+from ...terminal import first_of, shortened
 
 # Exit codes; 0 is: done, or nothing to do.
 FOUND_WORK, REFUSED, STOPPED = 1, 2, 3
@@ -133,7 +135,7 @@ class Command(DatabaseCommand):
         except Exception as error:
             # A check may import anything, as the views of another branch.
             raise CommandError(
-                f"The system checks cannot run: {_say(error)}. Nothing was changed.",
+                f"The system checks cannot run: {said(error)}. Nothing was changed.",
                 returncode=REFUSED,
             ) from error
 
@@ -246,8 +248,9 @@ class Command(DatabaseCommand):
                 before = self.read_records(plan.connection)
                 self.carry_out(plan)
             except Stopped as error:
+                remedy = self.how_to_go_on(plan, error)
                 steps = [*done, *error.done], [*error.left, *left[1:]]
-                raise Stopped(*steps, error.error, error.half, error.remedy) from error
+                raise Stopped(*steps, error.error, error.half, remedy) from error
             except RewindError as error:
                 if not done:
                     raise
@@ -256,6 +259,24 @@ class Command(DatabaseCommand):
             name = left.pop(0)
             if store.contents(plan.connection).recorded != before:
                 done.append(name)
+
+    def how_to_go_on(self, plan: Plan, stopped: Stopped) -> str:
+        """The same command again, unless that would do something else now."""
+        if stopped.remedy != RUN_AGAIN:
+            return stopped.remedy
+        steps, expected = self.options["steps"], self.options["expect"]
+        if steps is not None and stopped.done:
+            alias = plan.connection.alias
+            database = "" if alias == DEFAULT_DB_ALIAS else f" --database {alias}"
+            left = sum(str(step) in stopped.left for step in plan.steps)
+            how = f"rewind --steps {left}" if left else "migrate"
+            return f"Remove the cause and run 'manage.py {how}{database}'."
+        if expected is not None and stopped.done:
+            return (
+                "Remove the cause, review what is left with --plan, and run it with "
+                "the digest of that."
+            )
+        return RUN_AGAIN
 
     def carry_out(self, shown: Plan) -> None:
         connection = shown.connection
@@ -272,23 +293,25 @@ class Command(DatabaseCommand):
             if shown.has_work and not plan.has_work:
                 name = connection.alias
                 self.announce(f"Another process did it meanwhile in database '{name}'.")
+            migrates = self.options["migrate"] and not self.options["to"]
+            tally = Tally(plan, ["migrate"] if migrates else [])
             with execution.sending_signals(plan):
                 with Pulse(self.stdout, self.verbosity) as pulse:
                     output = self.output(pulse)
-                    execution.reverse(plan, output, fake=self.options["fake"])
-                self.go_forward(plan)
+                    execution.reverse(plan, output, tally, fake=self.options["fake"])
+                self.go_forward(plan, tally)
+                if migrates:
+                    self.migrate(plan.connection, tally)
 
-    def go_forward(self, plan: Plan) -> None:
+    def go_forward(self, plan: Plan, tally: Tally) -> None:
         """What comes after the last step backward."""
         with Pulse(self.stdout, self.verbosity) as pulse:
             output = self.output(pulse)
             for adopted in plan.adoptions:
-                execution.apply_first(plan, adopted.first, output)
-                execution.adopt(plan, adopted)
+                execution.apply_first(plan, adopted.first, output, tally)
+                execution.adopt(plan, adopted, tally)
                 self.announce(f"  Adopting {adopted}... {self.style.SUCCESS('OK')}")
-            execution.apply_again(plan, output, fake=self.options["fake"])
-        if self.options["migrate"] and not self.options["to"]:
-            self.migrate(plan.connection)
+            execution.apply_again(plan, output, tally, fake=self.options["fake"])
 
     def output(self, pulse: Pulse) -> Output:
         """As `migrate` shows its progress."""
@@ -301,7 +324,7 @@ class Command(DatabaseCommand):
         progress = pulse.around(command.migration_progress_callback)
         return Output(self.stdout, self.verbosity, progress)
 
-    def migrate(self, connection: BaseDatabaseWrapper) -> None:
+    def migrate(self, connection: BaseDatabaseWrapper, tally: Tally) -> None:
         try:
             call_command(
                 "migrate",
@@ -316,7 +339,7 @@ class Command(DatabaseCommand):
                 force_color=self.options["force_color"],
             )
         except (Exception, KeyboardInterrupt) as error:
-            raise Stopped(["the rewind"], ["migrate"], error) from error
+            raise tally.stopped(error) from error
 
     def announce(self, text: str) -> None:
         if self.verbosity >= 1:
@@ -393,11 +416,4 @@ def _looking_at(alias: str) -> Iterator[None]:
     try:
         yield
     except (Error, ImproperlyConfigured) as error:
-        raise RewindError(
-            f"The database '{alias}' cannot be read: {_say(error)}. Nothing was "
-            "changed in it."
-        ) from error
-
-
-def _say(error: Exception) -> str:
-    return on_one_line(f"{type(error).__name__}: {error}").strip().rstrip(".")
+        raise RewindError(cannot_read(alias, error)) from error
