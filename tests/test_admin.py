@@ -598,7 +598,7 @@ def test_hostile_content_is_shown_as_text(client: Client) -> None:
     hostile["replaces"] = json.dumps([[HOSTILE, "x"]])
     code = keep(f"{HOSTILE[:60]}.{HOSTILE[60:]}{HOSTILE}", HOSTILE, **hostile)
     [(_, text)] = banners(detail(client, code))
-    assert "does not have the digest" in text
+    assert "It is stored without code" in text
     for html in [read(client), detail(client, code), read(client, f"{LIST}?q=</")]:
         assert "<script>alert" not in html
         assert "</code></pre><" not in html.replace("</code></pre>\n", "")

@@ -22,6 +22,7 @@ from django.db.migrations.operations import (
     RunPython,
 )
 from django.db.migrations.operations.base import Operation
+from django.db.models import Index
 
 from . import likeness, source, store
 from .capture import capture
@@ -194,7 +195,7 @@ def _touched(
             field = *model, operation.name_lower
             is_alone = added is None or field in added
             yield field if is_alone or isinstance(operation, AddField) else model
-        elif isinstance(operation, AddIndex) and operation.index.fields:
+        elif isinstance(operation, AddIndex) and _is_plain(operation.index):
             for field_name, _ in operation.index.fields_orders:
                 yield app_label, operation.model_name_lower, field_name.lower()
         elif isinstance(operation, (AlterModelManagers, AlterModelOptions)):
@@ -209,6 +210,10 @@ def _touched(
         else:
             # RunPython, RunSQL and those that contain others.
             yield ()
+
+
+def _is_plain(index: Index) -> bool:
+    return bool(index.fields) and index.condition is None and not index.include
 
 
 def _collide(one: set[Touched], other: set[Touched]) -> bool:

@@ -5,7 +5,6 @@ from typing import Any
 
 from django.apps import AppConfig, apps
 from django.core import checks
-from django.core.management import get_commands, load_command_class
 from django.db import connections
 
 from . import conf, notice, status
@@ -23,10 +22,10 @@ def check_migrate_command(
 ) -> list[checks.CheckMessage]:
     if not _is_active():
         return []
+    from .commands import load_command
     from .management.commands.migrate import Command
 
-    app = get_commands()["migrate"]
-    command = load_command_class(app, "migrate") if isinstance(app, str) else app
+    app, command = load_command("migrate")
     if isinstance(command, Command):
         return []
     return [

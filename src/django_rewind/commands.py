@@ -10,7 +10,7 @@ from typing import Any
 
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management import find_commands
+from django.core.management import find_commands, get_commands, load_command_class
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -154,6 +154,14 @@ def stored_keys(
             f"{shortened(', '.join(sorted(chosen)))}. Please be more specific."
         )
     return [names[chosen[0]]]
+
+
+def load_command(name: str) -> tuple[str, BaseCommand]:
+    """The app whose command of that name Django runs, and the command."""
+    app = get_commands()[name]
+    if isinstance(app, str):
+        return app, load_command_class(app, name)
+    return type(app).__module__, app
 
 
 def next_command(name: str) -> type[BaseCommand]:

@@ -17,7 +17,7 @@ from django.db.migrations.state import ModelState, ProjectState
 
 from . import halfway, history, journal, signals
 from .adoption import Adoption
-from .exceptions import Stopped, by_hand
+from .exceptions import RUN_AGAIN, Stopped, by_hand
 from .halfway import Half
 from .models import Key
 from .plans import Plan
@@ -49,10 +49,10 @@ class Tally:
             self.left.remove(name)
 
     def stopped(self, error: BaseException, half: Half | None = None) -> Stopped:
-        more = [] if half is None else [half.describe()]
-        if half is not None and not half.can_go_on:
-            more.append(by_hand(half.key[0]))
-        return Stopped(self.done, self.left, error, *more)
+        if half is None:
+            return Stopped(self.done, self.left, error)
+        remedy = RUN_AGAIN if half.can_go_on else by_hand(half.key[0])
+        return Stopped(self.done, self.left, error, half.describe(), remedy)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from . import signing, source
+from . import needs, signing, source
 from .exceptions import Problem, RewindError, Unreachable
 from .models import MigrationCode
 from .terminal import on_one_line
@@ -78,18 +78,9 @@ def _with(found: dict[str, File], files: Iterable[File]) -> dict[str, File]:
 
 def _files_of(code: MigrationCode) -> Iterator[File]:
     check(code)
-    missing = sorted(code.needed_digests.keys() - code.needed.keys())
-    if missing:
-        raise Unreachable(
-            f"the code that it needs, {', '.join(missing)}, is missing or was altered.",
-            "Print its own code with --stdout.",
-        )
-    module = (
-        code.module_name
-        or source.module_name(*code.key)
-        or f"{code.app_label}.migrations.{code.migration_name}"
-    )
-    yield File(_path_of_module(module), encode(code.source_code))
+    if fact := needs.damage(code):
+        raise Unreachable(fact, "Print its own code with --stdout.")
+    yield File(_path_of_module(source.module_of(code)), encode(code.source_code))
     app, name = _checked([code.app_label, code.migration_name], NAME)
     # No module has a dot in its name, so that nothing else can be in this folder.
     yield from _needed_files(Path("needed", f"{app}.{name}"), code.needed)

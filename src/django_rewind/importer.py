@@ -81,11 +81,7 @@ def load(code: StoredCode) -> StoredMigration:
 
 
 def _import(code: StoredCode) -> ModuleType:
-    name = (
-        code.module_name
-        or source.module_name(*code.key)
-        or f"{code.app_label}.migrations.{code.migration_name}"
-    )
+    name = source.module_of(code)
     needed = dict(code.needed)
     if "__file__" in code.source_code:
         # It has to exist for who resolves it.

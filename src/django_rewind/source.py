@@ -18,7 +18,7 @@ from django.db.migrations import Migration
 from django.db.migrations.loader import MigrationLoader
 
 from .exceptions import SourceUnavailable
-from .models import Key
+from .models import Key, StoredCode
 
 DEPENDENCIES = "replaces", "dependencies", "run_before"
 
@@ -33,6 +33,15 @@ def module_name(app_label: str, migration_name: str) -> str | None:
     except LookupError:
         return None
     return f"{package}.{migration_name}" if package else None
+
+
+def module_of(code: StoredCode) -> str:
+    """The dotted path of a stored migration, which 0.1.0 did not store."""
+    return (
+        code.module_name
+        or module_name(*code.key)
+        or f"{code.app_label}.migrations.{code.migration_name}"
+    )
 
 
 def read(module: str) -> str:

@@ -1,6 +1,6 @@
 """Stored definitions, for what stored code needs and the checkout has no longer.
 
-For one migration only: nothing of this enters sys.modules, and no module of the
+For one migration only: nothing of this stays in sys.modules, and no module of the
 project is altered. Stored code gets an `__import__` of its own, which also serves the
 imports inside functions that run later.
 """

@@ -189,12 +189,16 @@ def fetch(
     """The stored rows of some migrations, with their code and what it needs."""
     if not keys or not tables.exist(connection):
         return {}
-    rows_found = rows(connection).filter(
-        app_label__in={app_label for app_label, _ in keys},
-        migration_name__in={name for _, name in keys},
-    )
+    labels = {app_label for app_label, _ in keys}
+    names = list({name for _, name in keys})
+    found = {}
     with reading(connection):
-        found = {code.key: code for code in rows_found if code.key in keys}
+        for start in range(0, len(names), needs.BATCH):
+            batch = names[start : start + needs.BATCH]
+            codes = rows(connection).filter(
+                app_label__in=labels, migration_name__in=batch
+            )
+            found.update({code.key: code for code in codes if code.key in keys})
         needs.attach(connection, found.values())
     return found
 

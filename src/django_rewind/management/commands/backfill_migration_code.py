@@ -8,8 +8,8 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ... import backfill, recovery, store
-from ...commands import DatabaseCommand, check_app_label
+from ... import backfill, recovery
+from ...commands import DatabaseCommand, check_app_is_known
 from ...models import Key, MigrationCode
 from ...recovery import Recovered, Search
 from ...terminal import on_one_line, printable_lines
@@ -50,11 +50,8 @@ class Command(DatabaseCommand):
                 "--trust-git trusts what nobody was shown. Give it with --from-git and "
                 "--noinput, or answer the questions of --from-git."
             )
-        with store.reading(connection):
-            contents = store.contents(connection)
-            store.add_unrecorded(connection, contents)
         app_label = options["app_label"]
-        check_app_label(app_label, [*contents.recorded, *contents.stored])
+        contents = check_app_is_known(connection, app_label)
         lacking = [
             answer
             for answer in backfill.lacking_code(contents)

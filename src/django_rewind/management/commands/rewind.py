@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management import call_command, get_commands, load_command_class
+from django.core.management import call_command
 from django.core.management.base import CommandError, CommandParser, SystemCheckError
 from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -18,6 +18,7 @@ from ...commands import (
     cannot_read,
     check_app_label,
     find_connection,
+    load_command,
     said,
 )
 from ...exceptions import RUN_AGAIN, RewindError, Stopped
@@ -315,10 +316,8 @@ class Command(DatabaseCommand):
 
     def output(self, pulse: Pulse) -> Output:
         """As `migrate` shows its progress."""
-        app = get_commands()["migrate"]
-        command: Any = (
-            load_command_class(app, "migrate") if isinstance(app, str) else app
-        )
+        command: Any
+        _, command = load_command("migrate")
         command.stdout, command.style = self.stdout, self.style
         command.verbosity = self.verbosity
         progress = pulse.around(command.migration_progress_callback)
