@@ -484,7 +484,8 @@ class Project(NamedTuple):
         return [
             f"{finding['app_label']}.{finding['migration_name']}"
             for finding in from_json(done)
-            if finding["verdict"] == "ghost"
+            # A ghost that might lack something has the verdict "gap".
+            if finding["file"] == "missing" and finding["verdict"] in ("ghost", "gap")
         ]
 
     def steps(self, database: str) -> list[str]:
