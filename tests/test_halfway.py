@@ -238,7 +238,7 @@ def test_to_tell_the_sql_runs_nothing(
     "statement",
     [
         "('DELETE FROM users_thing WHERE name = %(n)s', {'n': 'a'})",
-        "('DELETE FROM users_thing WHERE name IN (%s, %s)', ['a', b'b'])",
+        "('DELETE FROM users_thing WHERE name IN (%s, %s)', ['a', 'b'])",
     ],
 )
 def test_statements_with_values_are_journalled(
@@ -255,3 +255,12 @@ def test_statements_with_values_are_journalled(
     ran = [e.fields["sql"] for e in journal.read(connection) if e.fields.get("sql")]
     assert len(ran) == 1
     assert "DELETE FROM users_thing WHERE name" in ran[0]
+
+
+def test_a_value_that_cannot_be_quoted_stands_beside_its_statement() -> None:
+    class Editor:
+        def quote_value(self, value: object) -> str:
+            raise ValueError(value)
+
+    told = halfway._with_values(Editor(), "DELETE FROM t WHERE n = %s", [b"x"])
+    assert told == "DELETE FROM t WHERE n = %s -- with [b'x']"
