@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from django.core.checks import CheckMessage, run_checks
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError
 from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
 from django.test.utils import CaptureQueriesContext
 
-from django_rewind import hooks, signing, store
+from django_rewind import hooks, signing, status, store
 from django_rewind.capture import set_source
 from django_rewind.models import MigrationCode
 from tests.history import History
@@ -169,6 +170,16 @@ def test_a_table_that_cannot_be_read_is_reported(
     assert warning.hint == (
         "Grant the rights to read and write django_migrations_code."
     )
+
+
+def test_without_databases_there_is_nothing_to_check(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise ImproperlyConfigured("settings.DATABASES is improperly configured.")
+
+    monkeypatch.setattr(status, "read", refuse)
+    assert check() == []
 
 
 def test_nothing_is_checked_when_disabled(ghosts: History) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import django
 import pytest
 from django.core.management import CommandError
 
+from django_rewind import status
+from django_rewind.exceptions import StoreUnreadable, TableOutdated
 from django_rewind.models import MigrationCode
 from tests.history import History
 from tests.project import Project
@@ -306,6 +309,52 @@ def be_first(project: Project, app: str) -> None:
     project.apps.remove(app)
     project.apps.insert(0, app)
     project.configure()
+
+
+def test_a_command_that_has_only_the_name_in_common_is_left_alone(
+    project: Project,
+) -> None:
+    project.have("users: 0001", 'INSTALLED_APPS.append("other")\n')
+    folder = project.folder / "other" / "management" / "commands"
+    folder.mkdir(parents=True)
+    for package in (folder.parent.parent, folder.parent, folder):
+        (package / "__init__.py").touch()
+    (folder / "migrate.py").write_text(OF_ITS_OWN)
+    assert project.manage("migrate", "--everywhere").stdout == "True\n"
+
+
+OF_ITS_OWN = """\
+from django.core.management.base import BaseCommand
+
+
+class Command(BaseCommand):
+    requires_system_checks = []
+
+    def add_arguments(self, parser):
+        parser.add_argument("--everywhere", action="store_true")
+
+    def handle(self, **options):
+        self.stdout.write(str(options["everywhere"]))
+"""
+
+
+@pytest.mark.parametrize("fault", ["unreadable", "outdated"])
+def test_a_forward_run_to_a_name_needs_nothing_stored(
+    history: History, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    history.have("users: 0001 > 0002_b")
+    history.migrate("users", "0001")
+
+    def refuse(connection: Any, **options: Any) -> Any:
+        if fault == "outdated":
+            raise TableOutdated("default")
+        raise StoreUnreadable("default", OSError("no"))
+
+    monkeypatch.setattr(status, "read", refuse)
+    history.migrate("users", "0002_b", skip_checks=True)
+    assert history.recorded() == ["users.0001", "users.0002_b"]
+    with pytest.raises(CommandError):
+        history.migrate("users", "0001", skip_checks=True)
 
 
 def test_the_migrate_of_an_app_after_us_is_extended(loud: Project) -> None:

@@ -696,6 +696,32 @@ def test_a_folder_that_is_gone_is_no_matter(
     monkeypatch.undo()
 
 
+def test_a_process_without_arguments_migrates(
+    users: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [])
+    journal.environment.cache_clear()
+    try:
+        users.migrate()
+    finally:
+        journal.environment.cache_clear()
+    assert events(users)[-1].command == "''"
+
+
+def test_what_the_journal_cannot_tell_is_a_warning(
+    users: History,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail() -> dict[str, str]:
+        raise RuntimeError("who knows")
+
+    monkeypatch.setattr(journal, "environment", fail)
+    users.migrate()
+    (record,) = caplog.records
+    assert "cannot be written: who knows" in record.getMessage()
+
+
 def test_the_notice_of_runserver(
     users: History, capsys: pytest.CaptureFixture[str]
 ) -> None:

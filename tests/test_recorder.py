@@ -450,9 +450,7 @@ def test_a_failing_capture_leaves_the_transaction_usable(
     recorder.ensure_schema()
     tables.ensure(connection)
     # Fails in the database, which spoils a transaction without a savepoint.
-    monkeypatch.setattr(
-        MigrationCode, "_save_table", lambda *args, **kw: history.sql("SELECT nothing")
-    )
+    monkeypatch.setattr(store, "insert", lambda *args: history.sql("SELECT nothing"))
     with transaction.atomic():
         recorder.record_applied("users", "0001")
         recorder.record_applied("users", "0002_b")
@@ -473,7 +471,7 @@ def test_a_capture_that_ends_the_transaction_fails_the_migration(
         connection.connection.rollback()
         raise DatabaseError("the disk is full")
 
-    monkeypatch.setattr(MigrationCode, "_save_table", take_everything_back)
+    monkeypatch.setattr(store, "insert", take_everything_back)
     with pytest.raises(DatabaseError), transaction.atomic():
         recorder.record_applied("users", "0001")
     assert history.recorded() == []

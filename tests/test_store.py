@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, connections, transaction
+from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 from django.test import override_settings
 
 from django_rewind import signing, store, tables
@@ -201,6 +202,60 @@ def test_a_dump_of_all_data_can_be_loaded_into_another_database(
     contrib.run("loaddata", dump, database="other")
     assert stored_rows("other") == before
     contrib.run("verify_migrations", database="other")
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_dump_from_before_it_was_installed_can_be_loaded(
+    history: History, tmp_path: Path, is_first: bool
+) -> None:
+    """It moves no content type and no permission to another number."""
+    history.have("users: 0001")
+    apps = [f"django.contrib.{name}" for name in ("contenttypes", "auth", "sites")]
+    apps.append("users")
+    history.install(INSTALLED_APPS=apps, DJANGO_REWIND_ENABLED=False)
+    history.migrate()
+    dump = str(tmp_path / "dump.json")
+    history.run("dumpdata", output=dump)
+    own = ["django_rewind"]
+    history.install(INSTALLED_APPS=[*own, *apps] if is_first else [*apps, *own])
+    history.migrate(database="other")
+    history.run("loaddata", dump, database="other")
+
+
+@pytest.mark.parametrize("command", ["flush", "migrate"])
+def test_a_test_may_leave_it_out(contrib: History, command: str) -> None:
+    contrib.migrate()
+    installed = ["django.contrib.contenttypes", "django.contrib.auth", "users"]
+    with override_settings(INSTALLED_APPS=installed):
+        contrib.run(command, interactive=False)
+
+
+def test_no_signals_of_models_are_sent(history: History) -> None:
+    """Whoever receives them may not have its tables yet, in the first migrate."""
+    sent = []
+
+    def receive(sender: Any, **kwargs: Any) -> None:
+        if sender.__name__ != "Migration":
+            sent.append(sender)
+
+    signals = [pre_save, post_save, pre_delete, post_delete]
+    for signal in signals:
+        signal.connect(receive)
+    try:
+        history.have("users: 0001 > 0002_b")
+        history.migrate()
+        history.migrate("users", "0001", fake=True)
+        text = 'migrations.RunSQL("SELECT 1", "")'
+        history.write("users.0002_b", text, [("users", "0001")])
+        history.migrate("users", fake=True)
+        assert len(earlier()) == 1
+        history.migrate("users", "zero", fake=True)
+        history.run("prune_stored_migrations", "users", interactive=False)
+        assert earlier() == []
+    finally:
+        for signal in signals:
+            signal.disconnect(receive)
+    assert sent == []
 
 
 def stored_rows(alias: str) -> list[tuple[Any, ...]]:

@@ -344,6 +344,21 @@ def test_rows_of_an_uninstalled_app_are_signed_too(old: History) -> None:
     signing.verify(code)
 
 
+def test_without_rights_to_make_the_tables_migrations_go_on(
+    history: History,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(*args: Any) -> None:
+        raise DatabaseError("not allowed")
+
+    monkeypatch.setattr(tables, "_create", refuse)
+    history.have("users: 0001")
+    history.migrate(skip_checks=True)
+    assert history.recorded() == ["users.0001"]
+    assert "could not be made or upgraded: not allowed" in caplog.text
+
+
 @pytest.mark.only("postgresql", "sqlite")
 def test_an_upgrade_that_fails_changes_nothing_and_can_be_repeated(
     old: History, monkeypatch: pytest.MonkeyPatch

@@ -21,6 +21,9 @@ from .recorder import logger, store_code
 from .status import File, Status
 from .store import Contents
 
+# Of the receiver.
+UID = "django_rewind"
+
 
 def lacking_code(contents: Contents) -> list[Status]:
     """Recorded without code, in the order in which they were recorded."""
@@ -65,33 +68,39 @@ def backfill(
             yield key
 
 
-def after_migrate(
-    signal: Signal, sender: AppConfig, app_config: AppConfig, **kwargs: Any
-) -> None:
+def after_migrate(signal: Signal, app_config: AppConfig, **kwargs: Any) -> None:
     """Receiver of post_migrate, which is sent for each app that has models.
 
     `flush` sends it too, but without a plan.
     """
-    senders = (c for c in apps.get_app_configs() if c.models_module is not None)
-    if app_config is not next(senders) or not conf.is_enabled():
-        # Once is enough.
+    # A test may override INSTALLED_APPS.
+    if not conf.is_enabled() or not apps.is_installed("django_rewind"):
+        return
+    senders = [c for c in apps.get_app_configs() if c.models_module is not None]
+    if app_config is senders[0]:
+        # After all that others do for the last app, so that no number of a content
+        # type or a permission is another one because of ours.
+        signal.disconnect(dispatch_uid=UID)
+        signal.connect(after_migrate, dispatch_uid=UID)
+    if app_config is not senders[-1]:
         return
     plan = kwargs.get("plan")
-    if plan != []:
-        _announce_models(signal, kwargs)
+    if plan != [] and apps.is_installed("django.contrib.auth"):
+        _create_permissions(**kwargs)
     if plan is not None:
         _catch_up_after(plan, kwargs)
 
 
-def _announce_models(signal: Signal, kwargs: dict[str, Any]) -> None:
-    """Send it for this app too, for the permissions of its model; see apps.
+def _create_permissions(**kwargs: Any) -> None:
+    """As auth does for apps that have a models module; see apps.
 
     Not where nothing was applied, so that nothing is asked there.
     """
-    config = apps.get_app_config("django_rewind")
-    sent = copy(config)
-    sent.models_module = models
-    signal.send(config, **{**kwargs, "app_config": sent})
+    from django.contrib.auth.management import create_permissions
+
+    config = copy(apps.get_app_config("django_rewind"))
+    config.models_module = models
+    create_permissions(config, **kwargs)
 
 
 def _catch_up_after(plan: Any, kwargs: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.apps import AppConfig, apps
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from . import conf, notice, status
@@ -57,6 +58,9 @@ def _check_database(alias: str) -> list[checks.CheckMessage]:
     connection = connections[alias]
     try:
         answers = status.read(connection, compare=False).values()
+    except ImproperlyConfigured:
+        # DATABASES is empty.
+        return []
     except TableOutdated as error:
         return [checks.Warning(error.fact, hint=error.remedy, id="django_rewind.W004")]
     except StoreUnreadable as error:

@@ -26,6 +26,11 @@ NEVER_STORED = Unreachable(
 )
 
 
+USE_THE_FILE = (
+    "'manage.py migrate --from-file' reverses what its file does now, which was edited."
+)
+
+
 class Edited(Enum):
     """Which code of edited migrations to reverse, if it is not for us to choose."""
 
@@ -216,7 +221,10 @@ class Ghosts:
 
     def problem(self, key: Key) -> Problem:
         reason = self.unreachable[key]
-        return Problem(*key, reason.fact, reason.remedy)
+        remedy = reason.remedy
+        if self.statuses[key].file is File.EDITED:
+            remedy += f" {USE_THE_FILE}"
+        return Problem(*key, reason.fact, remedy)
 
     def _load(self, key: Key, code: MigrationCode | None) -> None:
         try:

@@ -17,7 +17,7 @@ from django.db.migrations.state import AppConfigStub
 from django.db.models.signals import post_migrate
 
 from . import notice
-from .backfill import after_migrate
+from .backfill import UID, after_migrate
 from .keepdb import RewindingWhatWasKept, replacing_outdated_clones
 from .loader import SeesGhosts
 from .locks import planned_under_lock
@@ -50,14 +50,14 @@ def install() -> None:
     _rebind(DatabaseSchemaEditor, "_remake_table", keeping_what_ghosts_added)
     _rebind(BaseDatabaseCreation, "create_test_db", RewindingWhatWasKept)
     _rebind(BaseDatabaseCreation, "clone_test_db", replacing_outdated_clones)
-    post_migrate.connect(after_migrate, dispatch_uid="django_rewind")
+    post_migrate.connect(after_migrate, dispatch_uid=UID)
 
 
 def uninstall() -> None:
     """Restore what install() found."""
     while _originals:
         setattr(*_originals.pop())
-    post_migrate.disconnect(dispatch_uid="django_rewind")
+    post_migrate.disconnect(dispatch_uid=UID)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import django
-from django.db import Error, transaction
+from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
 from django.utils import timezone
@@ -115,8 +115,8 @@ class Run:
         if connection.alias in self._failed:
             return False
         entry = {"at": timezone.now().isoformat(), "run": self.id, **fields}
-        text = json.dumps({**entry, **environment()}, default=repr)
         try:
+            text = json.dumps({**entry, **environment()}, default=repr)
             previous = self._last.get(connection.alias)
             with self._savepoint(connection), connection.cursor() as cursor:
                 if previous is None:
@@ -124,7 +124,7 @@ class Run:
                     previous = (cursor.fetchone() or [BEGINNING])[0]
                 digest = chained(previous, text)
                 cursor.execute(INSERT, [previous, digest, text])
-        except Error as error:
+        except Exception as error:
             self._failed.add(connection.alias)
             logger.warning(
                 "The journal of database '%s' cannot be written: %s",

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.core.management import call_command
 from django.core.management.base import CommandError
-from django.db import DatabaseError
+from django.db import DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.recorder import MigrationRecorder
 
@@ -54,7 +54,7 @@ def _find_and_rewind(
     else:
         creation._create_test_db = find
     found = creation._create_test_db(verbosity, autoclobber, keepdb)
-    if _is_kept(creation, keepdb=keepdb):
+    if _is_kept(creation, keepdb=keepdb) and not _is_in_use(creation):
         with _connected_to(creation.connection, creation._get_test_db_name()):
             _rewind(creation, verbosity)
     return found
@@ -88,6 +88,19 @@ def _is_kept(creation: Any, *, keepdb: bool) -> bool:
         and test_settings["MIGRATE"] is not False
         and not is_in_memory(creation._get_test_db_name())
     )
+
+
+def _is_in_use(creation: Any) -> bool:
+    """Whether TEST["NAME"] is that of a database which is there for something else.
+
+    As where a role may not create one.
+    """
+    name = str(creation._get_test_db_name())
+    for alias in connections:
+        other = str(connections[alias].settings_dict["NAME"])
+        if name == other or os.path.realpath(name) == os.path.realpath(other):
+            return True
+    return False
 
 
 @contextmanager

@@ -21,7 +21,7 @@ class MakeTables(Operation):
         self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
     ) -> None:
         if not schema_editor.collect_sql:
-            tables.ensure(schema_editor.connection)
+            tables.try_to_ensure(schema_editor.connection)
 
     def database_backwards(
         self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
@@ -34,6 +34,15 @@ class MakeTables(Operation):
 
 class UpgradeTables(MakeTables):
     """Add what django-rewind 0.1.0 did not have, and sign the rows that it left."""
+
+    def database_forwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
+        if schema_editor.collect_sql or not tables.exist(schema_editor.connection):
+            super().database_forwards(app_label, schema_editor, from_state, to_state)
+        else:
+            # Recorded without this, nothing would ever sign those rows.
+            tables.ensure(schema_editor.connection)
 
     def database_backwards(
         self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any

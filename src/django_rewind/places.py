@@ -43,7 +43,7 @@ class Candidate(NamedTuple):
 def project_folder() -> Path:
     """That of manage.py, else the current one; raises RewindError if that is gone."""
     try:
-        script = Path(os.path.realpath(sys.argv[0]))
+        script = Path(os.path.realpath((sys.argv or [""])[0]))
         is_there = script.name == "manage.py" and script.is_file()
         return script.parent if is_there else Path(os.path.realpath(os.curdir))
     except OSError as error:

@@ -44,15 +44,7 @@ class StoresCode(MigrationRecorder):
             return
         self._tables_ensured = True
         self.ensure_schema()
-        try:
-            tables.ensure(self.connection)
-        except DatabaseError as error:
-            logger.warning(
-                "The table django_migrations_code in database '%s' could not be made "
-                "or upgraded: %s",
-                self.connection.alias,
-                error,
-            )
+        tables.try_to_ensure(self.connection)
 
     def record_applied(self, app: str, name: str) -> None:
         if not conf.is_enabled():

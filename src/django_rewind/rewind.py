@@ -26,7 +26,13 @@ from . import (
     targets,
 )
 from .effects import Change
-from .exceptions import Problem, Refused, RewindError, TableOutdated
+from .exceptions import (
+    Problem,
+    Refused,
+    RewindError,
+    StoreUnreadable,
+    TableOutdated,
+)
 from .ghosts import Edited, Ghosts
 from .history import StoredHistory
 from .importer import FakedMigration, StoredMigration
@@ -179,7 +185,7 @@ def _read_statuses(
     """None if nothing goes back: it goes forward, or nobody knows the app."""
     try:
         statuses = status.read(connection)
-    except TableOutdated:
+    except (StoreUnreadable, TableOutdated):
         if _goes_forward(connection, app_label, migration_name):
             return None
         raise

@@ -79,6 +79,9 @@ def reading(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
 
 def _is_outdated(connection: BaseDatabaseWrapper) -> bool:
+    if connection.connection is None:
+        # It could not be opened.
+        return False
     try:
         return tables.exist(connection) and bool(tables.missing_columns(connection))
     except DatabaseError:
@@ -112,7 +115,7 @@ def contents(connection: BaseDatabaseWrapper) -> Contents:
     try:
         return contents_of_tables(connection)
     except DatabaseError:
-        if tables.exist(connection):
+        if connection.connection is None or tables.exist(connection):
             raise
     recorder = MigrationRecorder(connection)
     if not recorder.has_table():
@@ -264,7 +267,24 @@ def lock(connection: BaseDatabaseWrapper) -> None:
 def delete(connection: BaseDatabaseWrapper, codes: Iterable[StoredCode]) -> None:
     """Of either table."""
     for code in codes:
-        code.delete(using=connection.alias)
+        same = type(code)._default_manager.using(connection.alias).filter(pk=code.pk)
+        same._raw_delete(connection.alias)
+
+
+def insert(connection: BaseDatabaseWrapper, code: StoredCode) -> None:
+    """Without the signals of a model: the apps that receive them may not be there yet.
+
+    Such as those which keep an audit of everything, in the first `migrate`.
+    """
+    type(code)._default_manager.using(connection.alias).bulk_create([code])
+
+
+def update(connection: BaseDatabaseWrapper, code: StoredCode, *names: str) -> None:
+    """The same for a row that is there: all of its fields, or some."""
+    fields = [f.name for f in code._meta.concrete_fields if not f.primary_key]
+    values = {name: getattr(code, name) for name in names or fields}
+    rows = type(code)._default_manager.using(connection.alias)
+    rows.filter(pk=code.pk).update(**values)
 
 
 def save(connection: BaseDatabaseWrapper, code: MigrationCode) -> None:
@@ -274,7 +294,7 @@ def save(connection: BaseDatabaseWrapper, code: MigrationCode) -> None:
             if code.needed:
                 needs.save(connection, code)
             # It is nearly always new, and then this is the only query.
-            code.save(using=connection.alias, force_insert=True)
+            insert(connection, code)
     except IntegrityError:
         with transaction.atomic(using=connection.alias):
             if code.needed:
@@ -294,8 +314,8 @@ def _sparing_the_transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
     try:
         yield
     except Exception:
-        if connection.connection.in_transaction:
-            transaction.set_rollback(False, using=connection.alias)
+        has_ended = not connection.connection.in_transaction
+        transaction.set_rollback(has_ended, using=connection.alias)
         raise
 
 
@@ -308,7 +328,7 @@ def _replace(connection: BaseDatabaseWrapper, code: MigrationCode) -> None:
         _keep(connection, before)
     code.pk = before.pk
     code.stored_at = before.stored_at if is_same else timezone.now()
-    code.save(using=connection.alias, force_update=True)
+    update(connection, code)
 
 
 def _keep(connection: BaseDatabaseWrapper, code: MigrationCode) -> None:
@@ -318,11 +338,11 @@ def _keep(connection: BaseDatabaseWrapper, code: MigrationCode) -> None:
     for model_field in earlier._meta.fields:
         if not model_field.primary_key:
             setattr(earlier, model_field.name, getattr(code, model_field.name))
-    earlier.save(using=connection.alias, force_insert=True)
+    insert(connection, earlier)
 
 
 def _savepoint(connection: BaseDatabaseWrapper) -> AbstractContextManager[Any]:
     """Keep a failing query from spoiling the caller's transaction, if there is one."""
-    if connection.in_atomic_block:
+    if connection.in_atomic_block or not connection.get_autocommit():
         return transaction.atomic(using=connection.alias)
     return nullcontext()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 from django.apps.registry import Apps
@@ -32,6 +32,9 @@ JOURNAL = "django_migrations_journal"
 
 # The migration that brings what 0.1.0 did not have.
 UPGRADE = "0002_signed_versions"
+
+# What rows of 0.1.0 are given.
+SIGNED = ["module_name", "size", "digest", "signature", "signing_key"]
 
 COLUMNS = "SELECT * FROM django_migrations_code WHERE 1 = 0"
 
@@ -88,6 +91,27 @@ def ensure(connection: BaseDatabaseWrapper) -> None:
     for model in _models():
         if model._meta.db_table not in present:
             _create(connection, model)
+
+
+def try_to_ensure(connection: BaseDatabaseWrapper) -> None:
+    """The same, or a warning: migrations must not fail for want of our tables."""
+    try:
+        with _savepoint(connection):
+            ensure(connection)
+    except DatabaseError as error:
+        logger.warning(
+            "The table django_migrations_code in database '%s' could not be made "
+            "or upgraded: %s",
+            connection.alias,
+            error,
+        )
+
+
+def _savepoint(connection: BaseDatabaseWrapper) -> AbstractContextManager[Any]:
+    # Outside of a transaction, SQLite and MySQL make no tables in one.
+    if connection.in_atomic_block:
+        return transaction.atomic(using=connection.alias)
+    return nullcontext()
 
 
 def drop(connection: BaseDatabaseWrapper) -> None:
@@ -181,7 +205,8 @@ def _sign_all(connection: BaseDatabaseWrapper) -> None:
         code.digest = source.digest(code.source_code)
         if signing.has_key():
             signing.sign(code)
-        code.save(using=connection.alias)
+    # Without the signals of a model; see store.
+    MigrationCode._default_manager.using(connection.alias).bulk_update(codes, SIGNED)
     if codes:
         logger.warning(
             "Database '%s' was upgraded from django-rewind 0.1.0, which signed "

@@ -200,10 +200,8 @@ def trust(connection: BaseDatabaseWrapper, candidate: Candidate) -> bool:
             return False
         capture.set_source(code, code.source_code)
         signing.sign(code)
-        code.save(
-            using=connection.alias,
-            update_fields=["signature", "signing_key", "digest", "size"],
-        )
+        signed = "signature", "signing_key", "digest", "size"
+        store.update(connection, code, *signed)
     return True
 
 

@@ -96,6 +96,16 @@ def test_what_another_branch_left_is_rewound(kept: Project) -> None:
     assert "Rewound" not in run_tests(kept, "--verbosity=0")
 
 
+def test_a_database_that_is_no_test_database_is_left_alone(kept: Project) -> None:
+    """Of a role that may not create one, TEST["NAME"] may be that of the real one."""
+    kept.manage("migrate")
+    kept.switch("main")
+    name = 'DATABASES["default"]["TEST"]["NAME"] = DATABASES["default"]["NAME"]\n'
+    kept.configure(settings(name))
+    assert "Rewound" not in run_tests(kept, fails=True)
+    assert "users.0002_prefs" in kept.applied()
+
+
 def test_only_the_test_database_is_rewound(kept: Project) -> None:
     kept.manage("migrate")
     run_tests(kept)

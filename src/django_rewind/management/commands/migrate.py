@@ -22,6 +22,12 @@ else:
     NextCommand = next_command("migrate")
 
 
+# The options of Django's command that ours looks at.
+OF_DJANGO = {
+    *("app_label", "check_unapplied", "database", "fake", "migration_name", "plan"),
+}
+
+
 class Command(NextCommand):
     runs_stored_code = False
 
@@ -46,6 +52,9 @@ class Command(NextCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> Any:
+        if not options.keys() >= OF_DJANGO:
+            # The command of another app, which has nothing but the name in common.
+            return super().handle(*args, **options)
         try:
             with self.guarding(options):
                 return self.migrate(*args, **options)
