@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import django
 import pytest
 from django.core.management import CommandError
 from django.db import connection
@@ -234,13 +235,12 @@ def test_to_tell_the_sql_runs_nothing(
     assert notes(history) == ["backwards", "forwards"]
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "('DELETE FROM users_thing WHERE name = %(n)s', {'n': 'a'})",
-        "('DELETE FROM users_thing WHERE name IN (%s, %s)', ['a', 'b'])",
-    ],
-)
+STATEMENTS = ["('DELETE FROM users_thing WHERE name IN (%s, %s)', ['a', 'b'])"]
+if django.VERSION >= (5, 0) or connection.vendor != "sqlite":
+    STATEMENTS.append("('DELETE FROM users_thing WHERE name = %(n)s', {'n': 'a'})")
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
 def test_statements_with_values_are_journalled(
     history: History, statement: str
 ) -> None:
