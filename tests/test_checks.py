@@ -12,10 +12,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError
 from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
+from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
 from django_rewind import hooks, signing, status, store
 from django_rewind.capture import set_source
+from django_rewind.checks import check_settings
 from django_rewind.models import MigrationCode
 from tests.history import History
 from tests.project import Project
@@ -170,6 +172,19 @@ def test_a_table_that_cannot_be_read_is_reported(
     assert warning.hint == (
         "Grant the rights to read and write django_migrations_code."
     )
+
+
+def test_a_setting_of_the_wrong_kind_is_an_error(ghosts: History) -> None:
+    with override_settings(DJANGO_REWIND_EXCLUDE_APPS="users"):
+        (error,) = check_settings(None)
+        # It says so once.
+        assert check() == []
+        with override_settings(DJANGO_REWIND_ENABLED=False):
+            assert check_settings(None) == []
+    assert check_settings(None) == []
+    assert error.id == "django_rewind.E001"
+    assert error.msg == "DJANGO_REWIND_EXCLUDE_APPS is 'users'."
+    assert error.hint == "Set it to a list of labels of apps."
 
 
 def test_without_databases_there_is_nothing_to_check(

@@ -77,6 +77,8 @@ def after_migrate(signal: Signal, app_config: AppConfig, **kwargs: Any) -> None:
     if not conf.is_enabled() or not apps.is_installed("django_rewind"):
         return
     senders = [c for c in apps.get_app_configs() if c.models_module is not None]
+    if app_config not in senders:
+        return
     if app_config is senders[0]:
         # After all that others do for the last app, so that no number of a content
         # type or a permission is another one because of ours.

@@ -9,12 +9,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from . import conf, notice, status
-from .exceptions import StoreUnreadable, TableOutdated
+from .exceptions import BadSetting, StoreUnreadable, TableOutdated
 from .status import Status
 
 
 def register() -> None:
     checks.register(check_migrate_command)
+    checks.register(check_settings)
     checks.register(check_databases, checks.Tags.database)
 
 
@@ -39,6 +40,18 @@ def check_migrate_command(
     ]
 
 
+def check_settings(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> list[checks.CheckMessage]:
+    if not _is_active():
+        return []
+    try:
+        conf.check()
+    except BadSetting as error:
+        return [checks.Error(error.fact, hint=error.remedy, id="django_rewind.E001")]
+    return []
+
+
 def check_databases(
     app_configs: Sequence[AppConfig] | None,
     databases: Sequence[str] | None = None,
@@ -58,8 +71,8 @@ def _check_database(alias: str) -> list[checks.CheckMessage]:
     connection = connections[alias]
     try:
         answers = status.read(connection, compare=False).values()
-    except ImproperlyConfigured:
-        # DATABASES is empty.
+    except (BadSetting, ImproperlyConfigured):
+        # That is for check_settings() to say; or DATABASES is empty.
         return []
     except TableOutdated as error:
         return [checks.Warning(error.fact, hint=error.remedy, id="django_rewind.W004")]

@@ -81,10 +81,7 @@ class DatabaseCommand(BaseCommand):
 
 
 def cannot_read(alias: str, error: Exception) -> str:
-    return (
-        f"The database '{alias}' cannot be read: {said(error)}. Nothing was changed in "
-        "it."
-    )
+    return f"The database '{alias}' cannot be read: {said(error)}."
 
 
 def said(error: Exception) -> str:

@@ -29,7 +29,9 @@ class RewindError(Exception):
 class BadSetting(RewindError):
     def __init__(self, name: str, value: object, expected: str) -> None:
         self.name = name
-        super().__init__(f"{name} is {value!r}. Set it to {expected}.")
+        self.fact = f"{name} is {value!r}."
+        self.remedy = f"Set it to {expected}."
+        super().__init__(f"{self.fact} {self.remedy}")
 
 
 class LockTimeout(RewindError):

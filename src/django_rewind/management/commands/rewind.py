@@ -415,4 +415,6 @@ def _looking_at(alias: str) -> Iterator[None]:
     try:
         yield
     except (Error, ImproperlyConfigured) as error:
-        raise RewindError(cannot_read(alias, error)) from error
+        raise RewindError(
+            f"{cannot_read(alias, error)} Nothing was changed in it."
+        ) from error
