@@ -56,13 +56,13 @@ def test_a_migrate_with_nothing_to_do_catches_up(
 
 def test_the_one_without_a_file_waits(installed_late: History) -> None:
     installed_late.lose("users.0002_b")
-    assert "Stored the code of 1 migrations" in installed_late.migrate()
+    assert "Stored the code of 1 migration" in installed_late.migrate()
     with pytest.raises(SystemExit):
         installed_late.run("verify_migrations")
     with pytest.raises(CommandError, match=r"users\.0002_b: .* never stored"):
         installed_late.migrate("users", "0001")
     installed_late.find("users.0002_b")
-    assert "Stored the code of 1 migrations" in installed_late.migrate()
+    assert "Stored the code of 1 migration" in installed_late.migrate()
     installed_late.run("verify_migrations")
     installed_late.lose("users.0002_b")
     installed_late.migrate("users", "0001")

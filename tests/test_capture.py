@@ -144,7 +144,7 @@ def test_bytecode_alone_is_a_gap_that_is_named(
     # As soon as there is a source, it is caught up, and marked as captured later.
     path.write_text(text)
     path.with_suffix(".pyc").unlink()
-    assert "Stored the code of 1 migrations" in history.migrate()
+    assert "Stored the code of 1 migration" in history.migrate()
     code = stored()["users", "0001"]
     assert (code.source_code, code.gap, code.captured) == (text, "", "later")
 

@@ -221,7 +221,7 @@ def test_each_alias_is_looked_at_alone(history: History, command: str) -> None:
         assert "users.0001" in there.out
     elif command == "verify_migrations":
         assert here.out == "No migrations are recorded or stored.\n"
-        assert there.out == "1 migrations verified.\n"
+        assert there.out == "1 migration verified.\n"
 
 
 def test_show_says_how_many_are_not_stored(users: History) -> None:

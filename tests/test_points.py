@@ -235,7 +235,7 @@ def test_a_journal_that_cannot_be_written_stops_no_migration(
 
 
 def test_a_restore_point_is_made_listed_and_deleted(users: History) -> None:
-    assert "1 migration is applied" in users.run("restore_point", "before")
+    assert ": 1 migration applied." in users.run("restore_point", "before")
     assert users.run("restore_point", list=True).startswith("before  ")
     with pytest.raises(CommandError, match="There is a restore point 'before'"):
         users.run("restore_point", "before")

@@ -346,7 +346,7 @@ def test_a_failing_capture_never_fails_the_migration(
     fails(history)
     broken_store()
     output = history.migrate()
-    assert "Stored the code of 1 migrations applied earlier." in output
+    assert "Stored the code of 1 migration applied earlier." in output
     history.run("verify_migrations")
     assert stored()["users", "0002_b"].captured == StoredCode.Captured.LATER
     assert stored()["users", "0001"].captured == StoredCode.Captured.AT_APPLY

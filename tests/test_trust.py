@@ -138,7 +138,7 @@ def test_what_its_file_says_too_is_trusted_without_a_question(
 
 def test_a_name_or_a_prefix_chooses_one(restored: History) -> None:
     assert give(restored, "0002").out == (
-        "Trusted users.0002_prefs, as its file has it.\n1 migrations trusted, 0 left.\n"
+        "Trusted users.0002_prefs, as its file has it.\n1 migration trusted, 0 left.\n"
     )
     assert verdicts(restored, "users") == {"users.0001": "altered"}
 
@@ -188,7 +188,7 @@ def test_anything_but_yes_leaves_it(
     before = row().signature
     result = give(restored)
     assert result.code == 1
-    assert result.out.endswith("1 migrations trusted, 1 left.\n")
+    assert result.out.endswith("1 migration trusted, 1 left.\n")
     assert row().signature == before
     with pytest.raises(CommandError, match="signed with a key"):
         restored.migrate("users", "0001")
@@ -203,7 +203,7 @@ def test_nothing_more_is_trusted_after_an_interruption(
     result = give(restored)
     assert result.code == 1
     assert result.err == "\nOperation cancelled.\n"
-    assert result.out.endswith("1 migrations trusted, 1 left.\n")
+    assert result.out.endswith("1 migration trusted, 1 left.\n")
     assert verdicts(restored, "users") == {
         "users.0001": "ghost",
         "users.0002_prefs": "altered",
@@ -221,7 +221,7 @@ def test_without_a_question_only_matching_files_are_trusted(
     assert result.code == 1
     assert f"users.0002_prefs: {ELSEWHERE}\n" in result.out
     assert "AddField" not in result.out
-    assert result.out.endswith("1 migrations trusted, 1 left.\n")
+    assert result.out.endswith("1 migration trusted, 1 left.\n")
     assert verdicts(restored, "users") == {"users.0002_prefs": "altered"}
     restored.find("users.0002_prefs")
     assert give(restored, *args).code == 0

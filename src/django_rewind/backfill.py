@@ -20,6 +20,7 @@ from .models import Key, StoredCode
 from .recorder import logger, store_code
 from .status import File, Status
 from .store import Contents
+from .terminal import migrations
 
 # Of the receiver.
 UID = "django_rewind"
@@ -119,7 +120,7 @@ def _catch_up_after(plan: Any, kwargs: dict[str, Any]) -> None:
     if stored and kwargs["verbosity"] >= 1:
         # Django 3.2 passes no stdout.
         stdout = kwargs.get("stdout") or OutputWrapper(sys.stdout)
-        stdout.write(f"Stored the code of {len(stored)} migrations applied earlier.")
+        stdout.write(f"Stored the code of {migrations(len(stored))} applied earlier.")
 
 
 def _just_applied(plan: Any) -> set[Key]:

@@ -51,6 +51,10 @@ def first_of(texts: Sequence[object], limit: int = 3) -> list[str]:
     return [*shown, f"and {more} more"] if more > 0 else shown
 
 
+def migrations(number: int) -> str:
+    return "1 migration" if number == 1 else f"{number} migrations"
+
+
 def shortened(text: object, limit: int = 400) -> str:
     """On one line, and cut if it is longer than anything that this app writes."""
     shown = on_one_line(text[: limit + 1] if isinstance(text, str) else text)

@@ -8,7 +8,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ... import conf, journal, locks, points
 from ...commands import DatabaseCommand
 from ...exceptions import RewindError
-from ...terminal import shortened
+from ...terminal import migrations, shortened
 
 
 class Command(DatabaseCommand):
@@ -50,10 +50,9 @@ class Command(DatabaseCommand):
                 "printed."
             )
         number = len(points.make(connection, name))
-        applied = "1 migration is" if number == 1 else f"{number} migrations are"
         return (
-            f"Made restore point '{name}': {applied} applied in database "
-            f"'{connection.alias}'."
+            f"Made restore point '{name}' in database '{connection.alias}': "
+            f"{migrations(number)} applied."
         )
 
     def show(self, connection: BaseDatabaseWrapper) -> None:
@@ -61,7 +60,7 @@ class Command(DatabaseCommand):
         for point in found:
             self.stdout.write(
                 f"{shortened(point.name)}  {shortened(point.at)}  "
-                f"{len(point.records)} migrations"
+                f"{migrations(len(point.records))}"
             )
         if not found:
             self.stdout.write(f"No restore points in database '{connection.alias}'.")

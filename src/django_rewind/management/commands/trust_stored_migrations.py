@@ -8,7 +8,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ... import trust
 from ...commands import DatabaseCommand, stored_keys
-from ...terminal import on_one_line
+from ...terminal import migrations, on_one_line
 from ...trust import Candidate
 
 
@@ -53,7 +53,7 @@ class Command(DatabaseCommand):
         except (KeyboardInterrupt, EOFError):
             self.stderr.write("\nOperation cancelled.")
         left = len(candidates) - trusted
-        self.stdout.write(f"{trusted} migrations trusted, {left} left.")
+        self.stdout.write(f"{migrations(trusted)} trusted, {left} left.")
         if left:
             sys.exit(1)
 

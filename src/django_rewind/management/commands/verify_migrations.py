@@ -8,7 +8,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ... import journal, tables, verification
 from ...commands import DatabaseCommand, as_json, check_app_label
-from ...terminal import first_of, on_one_line, printable
+from ...terminal import first_of, migrations, on_one_line, printable
 from ...verification import Finding, Verdict
 
 
@@ -95,9 +95,9 @@ class Command(DatabaseCommand):
 
     def summarize(self, count: int, failures: int) -> None:
         if failures:
-            self.stdout.write(f"{failures} of {count} migrations failed verification.")
+            self.stdout.write(f"{failures} of {migrations(count)} failed verification.")
         elif count:
-            self.stdout.write(self.style.SUCCESS(f"{count} migrations verified."))
+            self.stdout.write(self.style.SUCCESS(f"{migrations(count)} verified."))
         else:
             self.stdout.write("No migrations are recorded or stored.")
 
