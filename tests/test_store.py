@@ -162,6 +162,21 @@ def test_a_missing_table_does_not_spoil_a_transaction(history: History) -> None:
         assert history.recorded() == ["users.0001"]
 
 
+def test_a_missing_table_does_not_spoil_a_connection_without_autocommit(
+    history: History,
+) -> None:
+    history.have("users: 0001")
+    history.migrate()
+    tables.drop(connection)
+    connection.set_autocommit(False)
+    try:
+        assert ("users", "0001") in store.contents(connection).recorded
+        assert history.recorded() == ["users.0001"]
+    finally:
+        connection.rollback()
+        connection.set_autocommit(True)
+
+
 def test_flush_empties_nothing_of_ours(history: History) -> None:
     history.have("users: 0001 > 0002_b")
     history.migrate()
