@@ -28,6 +28,8 @@ from django.db.models.signals import post_migrate, pre_migrate
 from django.dispatch.dispatcher import NONE_ID
 from django.test import override_settings
 
+from django_rewind.models import MigrationCode
+
 MIGRATION = """\
 from django.db import migrations, models
 
@@ -106,6 +108,14 @@ def forget_receivers() -> None:
         signal.receivers = [
             receiver for receiver in signal.receivers if receiver[0][1] == NONE_ID
         ]
+
+
+def with_pk(code: MigrationCode, alias: str = "default") -> MigrationCode:
+    """Not every database tells it of what is inserted in bulk."""
+    rows = MigrationCode._default_manager.using(alias)
+    same = rows.filter(app_label=code.app_label, migration_name=code.migration_name)
+    code.pk = same.values_list("pk", flat=True)[0]
+    return code
 
 
 class History:

@@ -25,6 +25,7 @@ from django_rewind.archive import EarlierMigrationCode, NeededCode
 from django_rewind.closure import Closure
 from django_rewind.models import MigrationCode, StoredCode
 from tests.databases import make_empty
+from tests.history import with_pk
 
 LIST = "/admin/django_rewind/migrationcode/"
 EMPTY_MIGRATION = """\
@@ -92,7 +93,7 @@ def keep(
     if recorded:
         records = MigrationRecorder(connections[alias]).migration_qs
         records.create(app=app_label, name=migration_name)
-    return code
+    return with_pk(code, alias)
 
 
 def edit(name: str) -> MigrationCode:
@@ -718,6 +719,7 @@ def test_earlier_versions_are_listed(client: Client) -> None:
         capture.set_source(code, text)
         signing.sign(code)
         store.save(connection, code)
+        with_pk(code)
     assert EarlierMigrationCode._default_manager.count() == 2
     with CaptureQueriesContext(connection) as queries:
         html = as_text(detail(client, code)).partition("Earlier versions")[2]

@@ -24,7 +24,7 @@ from django_rewind.closure import Closure
 from django_rewind.models import MigrationCode
 from tests import settings
 from tests.databases import VENDOR
-from tests.history import History
+from tests.history import History, with_pk
 
 LIST = "/admin/django_rewind/migrationcode/"
 
@@ -181,7 +181,7 @@ def keep(name: str, column: str, value: Any, *, signed: bool = False) -> Migrati
         signing.sign(code)
     store.save(connection, code)
     MigrationRecorder(connection).record_applied(*code.key)
-    return code
+    return with_pk(code)
 
 
 def test_the_values_are_harmful() -> None:

@@ -15,6 +15,7 @@ from django_rewind.exceptions import Refused
 from django_rewind.models import Key, MigrationCode
 from django_rewind.rewind import prepare
 from django_rewind.verification import Finding, Verdict
+from tests.history import with_pk
 
 GHOST = ("sessions", "0002_ghost")
 ON_DISK = ("sessions", "0001_initial")
@@ -45,7 +46,7 @@ def need(
     capture.set_needed(code, Closure(texts, gaps or []))
     signing.sign(code)
     store.save(connection, code)
-    return code
+    return with_pk(code)
 
 
 def judge(key: Key) -> Finding:
