@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from inspect import isfunction
 from typing import Any
 
-from django.db.migrations.operations import SeparateDatabaseAndState
 from django.db.migrations.operations.base import Operation
 from django.utils.module_loading import import_string
 
-from . import closure
+from . import closure, planning
 from .exceptions import Problem
 from .importer import RESTORE, FakedMigration, StoredMigration
 from .models import StoredCode
@@ -53,10 +52,8 @@ def _can_import(name: str) -> bool:
     return True
 
 
-def _reverse_functions(operations: Sequence[Operation]) -> Iterator[Any]:
-    for operation in operations:
-        if isinstance(operation, SeparateDatabaseAndState):
-            yield from _reverse_functions(operation.database_operations)
+def _reverse_functions(operations: Iterable[Operation]) -> Iterator[Any]:
+    for operation in planning.database_operations(operations):
         function = getattr(operation, "reverse_code", None)
         # Of another one, no definition can be cut out.
         if isfunction(function) and function.__qualname__.isidentifier():

@@ -31,13 +31,17 @@ from .models import Key
 ZERO = "zero"
 
 
-def irreversible_operations(operations: Collection[Operation]) -> Iterator[Operation]:
-    """Also those inside SeparateDatabaseAndState, which itself claims to reverse."""
+def database_operations(operations: Iterable[Operation]) -> Iterator[Operation]:
+    """With what SeparateDatabaseAndState does to the database in its place."""
     for operation in operations:
         if isinstance(operation, SeparateDatabaseAndState):
-            yield from irreversible_operations(operation.database_operations)
-        elif not operation.reversible:
+            yield from database_operations(operation.database_operations)
+        else:
             yield operation
+
+
+def irreversible_operations(operations: Iterable[Operation]) -> Iterator[Operation]:
+    return (o for o in database_operations(operations) if not o.reversible)
 
 
 def makes_what_is_there(migration: Migration, state: ProjectState) -> bool:

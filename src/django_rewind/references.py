@@ -8,18 +8,18 @@ would stop half-way.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import strip_quotes
 from django.db.migrations import Migration
 from django.db.migrations.executor import MigrationExecutor
-from django.db.migrations.operations import RunSQL, SeparateDatabaseAndState
+from django.db.migrations.operations import RunSQL
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ModelState, ProjectState
 
-from . import naming
+from . import naming, planning
 from .effects import Drop
 from .exceptions import Problem
 from .importer import FakedMigration
@@ -213,11 +213,9 @@ def _is_dropped_by_sql(name: str, plan: Collection[Migration]) -> bool:
     )
 
 
-def _reverse_sql(operations: Collection[Operation]) -> Iterator[str]:
-    for operation in operations:
-        if isinstance(operation, SeparateDatabaseAndState):
-            yield from _reverse_sql(operation.database_operations)
-        elif isinstance(operation, RunSQL):
+def _reverse_sql(operations: Iterable[Operation]) -> Iterator[str]:
+    for operation in planning.database_operations(operations):
+        if isinstance(operation, RunSQL):
             yield str(operation.reverse_sql)
 
 

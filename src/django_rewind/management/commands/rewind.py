@@ -206,11 +206,11 @@ class Command(DatabaseCommand):
             self.carry_out_each(found)
 
     def check_app(self) -> None:
-        known = [
-            key
-            for connection in self.targets()
-            for key in [*self.read_records(connection), *self.read_stored(connection)]
-        ]
+        known: list[Key] = []
+        for connection in self.targets():
+            known += self.read_records(connection)
+            if self.options["app_label"] is not None:
+                known += self.read_stored(connection)
         try:
             check_app_label(self.options["app_label"], known)
         except CommandError as error:
