@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
-from django.db.migrations import Migration, RunPython, SeparateDatabaseAndState
+from django.db.migrations import Migration, SeparateDatabaseAndState
 from django.db.migrations.operations.base import Operation
 
 OF_DJANGO = "django.db.migrations.operations.", "django.contrib.postgres.operations"
@@ -19,11 +19,8 @@ def is_told(operation: Operation) -> bool:
     """
     if isinstance(operation, SeparateDatabaseAndState):
         return all(map(is_told, operation.database_operations))
-    return (
-        type(operation).__module__.startswith(OF_DJANGO)
-        and not isinstance(operation, RunPython)
-        and operation.reduces_to_sql
-    )
+    is_djangos = type(operation).__module__.startswith(OF_DJANGO)
+    return is_djangos and operation.reduces_to_sql
 
 
 def without_code(migration: Migration) -> Migration:
