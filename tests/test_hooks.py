@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -82,7 +83,7 @@ def test_install_changes_all_of_it(uninstalled: None) -> None:
     assert installed[2].__wrapped__ is django_itself[2]
     assert installed[3] == 1
     for number in range(4, len(installed)):
-        assert installed[number].__wrapped__ is django_itself[number]
+        assert inspect.unwrap(installed[number]) is django_itself[number]
 
 
 @pure

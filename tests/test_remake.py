@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import django
 import pytest
 from django.core.management import CommandError
@@ -27,6 +29,7 @@ migrations.AddConstraint(
 ),
 """
 ALTER = 'migrations.AlterField("thing", "name", models.CharField(max_length=99)),'
+ADD = 'migrations.AddField("thing", "{}", models.TextField(null=True)),'
 UNIQUE = """migrations.AddConstraint(
     "thing", models.UniqueConstraint(fields=["name"], name="constraint_g")
 ),"""
@@ -114,9 +117,73 @@ def test_the_same_column_from_two_branches_is_refused(
     before = rows(ghost)
     with pytest.raises(CommandError) as refusal:
         ghost.migrate()
-    assert "already has the column 'prefs'" in str(refusal.value)
+    assert f"already has the column '{column}'" in str(refusal.value)
     assert rows(ghost) == before
     assert "users.0002_other" not in ghost.recorded()
+
+
+AGAIN = 'migrations.AddField("thing", "prefs", models.TextField(default="")),'
+
+
+@pytest.mark.parametrize(
+    "again", [AGAIN, f"migrations.SeparateDatabaseAndState([{AGAIN}]),"]
+)
+def test_nothing_of_the_run_is_applied_before_what_is_refused(
+    ghost: History, again: str
+) -> None:
+    """It stopped at the migration that adds the column, with the first one applied."""
+    ghost.write("users.0002_more", ADD.format("more"), [("users", "0001")])
+    ghost.write("users.0003_again", again, [("users", "0002_more")])
+    before = rows(ghost), ghost.columns("users_thing"), ghost.recorded()
+    with pytest.raises(CommandError) as refusal:
+        ghost.migrate()
+    assert "already has the column 'prefs'" in str(refusal.value)
+    assert (rows(ghost), ghost.columns("users_thing"), ghost.recorded()) == before
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        'migrations.RunSQL("ALTER TABLE users_thing RENAME COLUMN prefs TO old"),',
+        'migrations.RunSQL("DROP INDEX ghost_by_name"),',
+    ],
+)
+def test_what_the_run_itself_may_have_mended_is_not_refused_at_its_start(
+    ghost: History, first: str
+) -> None:
+    ghost.sql("DROP INDEX ghost_by_prefs")
+    ghost.write("users.0002_first", first, [("users", "0001")])
+    ghost.migrate()
+    assert "users.0002_first" in ghost.recorded()
+    with suppress(CommandError):
+        ghost.write("users.0003_again", AGAIN, [("users", "0002_first")])
+        ghost.migrate()
+    assert ("users.0003_again" in ghost.recorded()) == ("old" in first)
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        # Of another table, and of one that the run makes.
+        'migrations.AddField("other", "prefs", models.TextField(default="")),',
+        (
+            'migrations.CreateModel("Third", [("id", models.AutoField(primary_key=1))])'
+            ', migrations.AddField("third", "prefs", models.TextField(default="")),'
+        ),
+    ],
+)
+def test_a_column_of_that_name_elsewhere_is_added(
+    ghost: History, operations: str
+) -> None:
+    ghost.write(
+        "users.0002_other",
+        'migrations.CreateModel("Other", [("id", models.AutoField(primary_key=True))])',
+        [("users", "0001")],
+    )
+    ghost.migrate()
+    ghost.write("users.0003_prefs", operations, [("users", "0002_other")])
+    ghost.migrate()
+    assert "users.0003_prefs" in ghost.recorded()
 
 
 def test_siblings_leave_nothing_behind(history: History) -> None:

@@ -17,6 +17,7 @@ from django.db.migrations.state import AppConfigStub
 from django.db.models.signals import post_migrate
 
 from . import notice
+from .ahead import refusing_at_the_start
 from .backfill import UID, after_migrate
 from .keepdb import RewindingWhatWasKept, replacing_outdated_clones
 from .loader import SeesGhosts
@@ -41,7 +42,11 @@ def install() -> None:
     # reached, whoever imported it before.
     _rebind(executor, "MigrationLoader", lambda base: _extend(base, SeesGhosts))
     _rebind(executor, "MigrationRecorder", lambda base: _extend(base, StoresCode))
-    _rebind(MigrationExecutor, "migrate", journalling_plan)
+    _rebind(
+        MigrationExecutor,
+        "migrate",
+        lambda migrate: journalling_plan(refusing_at_the_start(migrate)),
+    )
     _rebind(MigrationExecutor, "apply_migration", journalling_apply)
     _rebind(MigrationExecutor, "unapply_migration", journalling_unapply)
     _rebind(MigrationExecutor, "detect_soft_applied", noting_initial_fakes)

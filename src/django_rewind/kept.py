@@ -113,7 +113,7 @@ class Kept:
             if old.column and new.column:
                 known.discard(_column(new))
                 known.add(_column(old))
-        is_generated = self._present()
+        is_generated = columns_of(self._connection, self._table)
         unknown = is_generated.keys() - known
         lacking = known - is_generated.keys() - self._may_lack()
         if not (unknown or lacking) or not self._answers:
@@ -137,7 +137,9 @@ class Kept:
         new_columns = {_column(field) for field in new if field}
         for column in columns:
             if _column(column) in new_columns:
-                raise self._has_already(column)
+                raise has_already(
+                    self._table, column.column, self._model._meta.app_label
+                )
             if not self._gone.isdisjoint(getattr(column, "needs", ())):
                 raise self._is_needed(column)
 
@@ -183,15 +185,7 @@ class Kept:
 
     @cached_property
     def _answers(self) -> dict[Key, Status]:
-        """What is applied, and may be unknown: ghosts, and what edited ones did.
-
-        Of any app, since RunSQL may alter every table, and no state tells that.
-        """
-        return {
-            key: answer
-            for key, answer in status.read(self._connection).items()
-            if answer.is_ghost or answer.file is File.EDITED
-        }
+        return may_be_unknown(self._connection)
 
     @cached_property
     def _codes(self) -> dict[Key, MigrationCode]:
@@ -222,12 +216,6 @@ class Kept:
             if (key not in self._unknown) == known
         ]
 
-    def _present(self) -> dict[str, bool]:
-        """The columns of the table, and whether each is generated."""
-        with self._connection.cursor() as cursor:
-            cursor.execute(f"PRAGMA table_xinfo({self._quoted(self._table)})")
-            return {row[1].casefold(): bool(row[6]) for row in cursor.fetchall()}
-
     def _may_lack(self) -> set[str]:
         """What is in the state only: what was made up for want of a primary key, as
         may be what is made now; and nothing is copied from what goes.
@@ -253,17 +241,6 @@ class Kept:
             "alter the table. A migration that was applied from other code may have "
             "removed or renamed it; this migration was not applied. Reverse one of "
             f"these first: {others}."
-        )
-
-    def _has_already(self, column: KeptColumn) -> RewindError:
-        """Two branches may add the same column; Django would drop the ghost's."""
-        label = self._model._meta.app_label
-        return RewindError(
-            f"The table {self._table} already has the column '{column.column}', from a "
-            "migration whose file is gone, and this migration adds it anew. It was not "
-            "applied, so that no data are lost. Reverse the other one first: "
-            f"'manage.py showmigrations {label}' names it, and 'manage.py migrate "
-            f"{label} NAME' goes back to the one before it."
         )
 
     def _is_needed(self, column: KeptColumn) -> RewindError:
@@ -314,6 +291,36 @@ class Kept:
 
     def _quoted(self, name: str) -> str:
         return str(self._connection.ops.quote_name(name))
+
+
+def may_be_unknown(connection: BaseDatabaseWrapper) -> dict[Key, Status]:
+    """What is applied, and may be unknown to a state: ghosts, and what edited ones did.
+
+    Of any app, since RunSQL may alter every table, and no state tells that.
+    """
+    return {
+        key: answer
+        for key, answer in status.read(connection).items()
+        if answer.is_ghost or answer.file is File.EDITED
+    }
+
+
+def columns_of(connection: BaseDatabaseWrapper, table: str) -> dict[str, bool]:
+    """The columns of the table, without case, and whether each is generated."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"PRAGMA table_xinfo({connection.ops.quote_name(table)})")
+        return {row[1].casefold(): bool(row[6]) for row in cursor.fetchall()}
+
+
+def has_already(table: str, column: str | None, app_label: str) -> RewindError:
+    """Two branches may add the same column; Django would drop the ghost's."""
+    return RewindError(
+        f"The table {table} already has the column '{column}', from a migration whose "
+        "file is gone, and this migration adds it anew. It was not applied, so that no "
+        f"data are lost. Reverse the other one first: 'manage.py showmigrations "
+        f"{app_label}' names it, and 'manage.py migrate {app_label} NAME' goes back to "
+        "the one before it."
+    )
 
 
 def _column(field: Any) -> str:

@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import strip_quotes
 from django.db.migrations import Migration
+from django.db.migrations.executor import MigrationExecutor
 
 from ..exceptions import Problem
 from ..models import Key
 from ..terminal import on_one_line, shortened
 from . import absences
-from .changes import Change, MadeColumn, MadeTable, follow
+from .changes import (
+    Change,
+    DroppedColumn,
+    MadeColumn,
+    MadeTable,
+    Renamed,
+    follow,
+    look_ahead,
+)
 from .counts import ask
 from .layout import Column, Table
 from .reversal import Finding, Reversal
 
-__all__ = ["Change", "Drop", "Effects", "absent", "drops", "find", "follow"]
+__all__ = [
+    "Change",
+    "Drop",
+    "Effects",
+    "absent",
+    "columns_added",
+    "drops",
+    "find",
+    "follow",
+]
 
 
 class Effects(NamedTuple):
@@ -85,6 +103,27 @@ def drops(connection: BaseDatabaseWrapper, changes: Sequence[Change]) -> list[Dr
             if column.table not in tables:
                 found.append(_drop(connection, change.key, column.table, column))
     return found
+
+
+def columns_added(
+    runner: MigrationExecutor, plan: Collection[Migration]
+) -> Iterator[tuple[Key, str, str]]:
+    """For each migration, a table that is there now and a column that it adds to it.
+
+    Not after one that renames the table, or that drops or renames a column of it.
+    """
+    others: set[Table] = set()
+    for change in look_ahead(runner, plan):
+        if isinstance(change, MadeColumn):
+            table, name = change.column.table, change.column.name
+            if table not in others:
+                yield change.key, strip_quotes(table.name), strip_quotes(name)
+        elif isinstance(change, MadeTable):
+            others.add(change.table)
+        elif isinstance(change, DroppedColumn):
+            others.add(change.column.table)
+        elif isinstance(change, Renamed):
+            others.add(change.what.table)
 
 
 def _drop(

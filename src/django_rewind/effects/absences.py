@@ -55,10 +55,6 @@ def _needed(changes: Sequence[Change]) -> Iterator[tuple[Change, Table | Column,
             yield change, what, verb
 
 
-def _table_of(what: Table | Column) -> Table:
-    return what.table if isinstance(what, Column) else what
-
-
 class _Names:
     """Those that the database has. What cannot be looked up counts as there."""
 
@@ -72,13 +68,13 @@ class _Names:
         self._columns: dict[str, set[str] | None] = {}
 
     def has(self, what: Table | Column) -> bool:
-        table = self._name(_table_of(what))
+        table = self._name(what.table)
         if table is None:
             return True
         if isinstance(what, Table) or table not in self._tables:
             return table in self._tables
         if table not in self._columns:
-            self._columns[table] = self._columns_of(_table_of(what))
+            self._columns[table] = self._columns_of(what.table)
         columns, name = self._columns[table], self._name(what)
         return columns is None or name is None or name in columns
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple, Union
 
 from django.db import router
@@ -16,6 +16,7 @@ from django.db.models import QuerySet, UniqueConstraint
 
 from ..importer import FakedMigration
 from ..models import Key
+from ..planning import database_operations
 from . import rules
 from .layout import Column, Layout, Table, Tables, lay_out
 
@@ -136,6 +137,29 @@ def follow(runner: MigrationExecutor, plan: Collection[Migration]) -> list[Chang
                 walk.add(operation, key, state)
         walk.changes.clear()
     return changes
+
+
+def look_ahead(runner: Any, plan: Collection[Migration]) -> Iterator[Change]:
+    """Of a plan that is going to be applied, each change with the names of its time.
+
+    As far as nobody's own code may have changed what comes next.
+    """
+    state = runner._create_project_state(with_applied_migrations=True)
+    walk = _Walk(runner.connection, ())
+    for migration in plan:
+        for operation in migration.operations:
+            if any(map(_is_own, database_operations([operation]))):
+                return
+            walk.add(operation, (migration.app_label, migration.name), state)
+            yield from walk.changes
+            walk.changes.clear()
+
+
+def _is_own(operation: Operation) -> bool:
+    module = type(operation).database_forwards.__module__
+    return module.partition(".")[0] != "django" or isinstance(
+        operation, (operations.RunPython, operations.RunSQL)
+    )
 
 
 class _Walk:

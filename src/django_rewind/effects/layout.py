@@ -49,6 +49,11 @@ class Table:
         self.gone = False
         self.columns: dict[str, Column] = {}
 
+    @property
+    def table(self) -> Table:
+        """Itself, as of a column."""
+        return self
+
     def __str__(self) -> str:
         # It may be in a schema.
         return strip_quotes(self.name).replace('"."', ".")
