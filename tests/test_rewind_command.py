@@ -15,6 +15,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django_rewind import journal, locks, signals, store
 from django_rewind.exceptions import LockTimeout
 from django_rewind.management.commands import rewind as command
+from django_rewind.recorder import StoresCode
 from tests.history import History
 from tests.project import Project
 from tests.schemas import schema_of
@@ -376,12 +377,100 @@ def test_a_function_does_not_wait_for_what_may_matter_to_it(
     assert history.recorded("users")[-1] == "users.0005_z"
 
 
-def test_what_depends_on_a_ghost_that_goes_is_not_adopted(history: History) -> None:
+ADD_B = 'migrations.AddField("thing", "b", models.IntegerField(null=True)),'
+
+
+@pytest.mark.parametrize(
+    "beneath",
+    [
+        'migrations.AddField("thing", "a", models.IntegerField(default=3)),',
+        'migrations.AlterField("thing", "name", models.CharField(max_length=99)),',
+    ],
+)
+def test_what_was_renumbered_back_keeps_its_data(
+    history: History, beneath: str
+) -> None:
+    """Where it was rebased, it depended on what is reversed now."""
+    history.have("users: 0001")
+    history.write("users.0002_a", beneath, [("users", "0001")])
+    history.write("users.0003_b", ADD_B, [("users", "0002_a")])
+    history.write("users.0004_c", CHANGE_B, [("users", "0003_b")])
+    history.migrate()
+    columns, values = ("a, ", "3, ") if '"a"' in beneath else ("", "")
+    history.sql(
+        f"INSERT INTO users_thing (id, name, {columns}b) VALUES (1, 'n', {values}5)"
+    )
+    history.lose("users.0002_a", "users.0003_b", "users.0004_c")
+    history.write("users.0002_b", ADD_B, [("users", "0001")])
+    history.write("users.0003_c", CHANGE_B, [("users", "0002_b")])
+    found = plan(history)["steps"]
+    assert [(s["action"], s["migration_name"]) for s in found] == [
+        ("adopt", "0003_b"),
+        ("adopt", "0004_c"),
+        ("reverse", "0002_a"),
+    ]
+    output = rewind(history, migrate=True)
+    assert output.index("Adopting users.0003_b") < output.index("Unapplying users.0002")
+    assert "No migrations to apply." in output
+    assert history.recorded() == ["users.0001", "users.0002_b", "users.0003_c"]
+    assert [*map(list, history.sql("SELECT b FROM users_thing"))] == [[5]]
+    history.migrate(database="other")
+    assert schema_of("default") == schema_of("other")
+    assert "0 of" not in history.run("verify_migrations")
+
+
+CHANGE_B = 'migrations.AlterField("thing", "b", models.BigIntegerField(null=True)),'
+
+
+@pytest.mark.parametrize("stops", ["adopting", "reversing"])
+def test_it_goes_on_after_a_stop_between_the_two(
+    history: History, stops: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     history.have("users: 0001 > 0002_a > 0003_b")
     history.migrate()
+    history.sql("INSERT INTO users_thing (id, name, a, b) VALUES (1, 'n', 3, 5)")
     history.lose("users.0002_a", "users.0003_b")
-    add = 'migrations.AddField("thing", "b", models.IntegerField(null=True)),'
-    history.write("users.0002_b", add, [("users", "0001")])
+    history.write("users.0002_b", ADD_B, [("users", "0001")])
+
+    def stop(*args: Any, **kwargs: Any) -> None:
+        raise OperationalError("The disk is full.")
+
+    with monkeypatch.context() as patch:
+        if stops == "adopting":
+            patch.setattr(StoresCode, "adopt", stop)
+        else:
+            patch.setattr(MigrationExecutor, "unapply_migration", stop)
+        with pytest.raises(CommandError, match="The disk is full") as stopped:
+            rewind(history)
+    assert stopped.value.returncode == 3
+    assert "users.0002_a" in str(stopped.value)
+    rewind(history)
+    assert history.recorded() == ["users.0001", "users.0002_b"]
+    assert history.columns("users_thing") == ["id", "name", "b"]
+    assert [*map(list, history.sql("SELECT b FROM users_thing"))] == [[5]]
+
+
+@pytest.mark.parametrize(
+    "beneath",
+    [
+        'migrations.AddField("thing", "b", models.BigIntegerField(null=True)),',
+        'migrations.RunSQL("SELECT 1", "SELECT 1"),',
+    ],
+)
+def test_what_was_built_on_a_ghost_that_goes_is_not_adopted(
+    history: History, beneath: str
+) -> None:
+    history.have("users: 0001")
+    history.write("users.0002_a", beneath, [("users", "0001")])
+    change = CHANGE_B if '"b"' in beneath else ADD_B
+    history.write("users.0003_b", change, [("users", "0002_a")])
+    history.migrate()
+    history.lose("users.0002_a", "users.0003_b")
+    before = "0001"
+    if change == CHANGE_B:
+        history.write("users.0002_b", ADD_B, [("users", "0001")])
+        before = "0002_b"
+    history.write("users.0003_c", change, [("users", before)])
     assert [step["action"] for step in plan(history)["steps"]] == ["reverse"] * 2
 
 
@@ -856,6 +945,7 @@ def test_automatically(ghosts: History) -> None:
     output = ghosts.migrate()
     assert "DJANGO_REWIND_AUTO is on: rewinding first." in output
     assert "Unapplying users.0003_x... OK" in output
+    assert output.count("Operations to perform:") == 1
     assert len(ghosts.recorded()) == 2
     assert "rewinding first" not in ghosts.migrate()
 

@@ -46,6 +46,9 @@ class Adoption(NamedTuple):
     # What the file depends on and is not applied: a rename alone would be a record
     # before its dependency.
     first: list[Key]
+    # Ghosts that the old name depends on and that are reversed: by then it must be the
+    # new one, which does not.
+    beneath: list[Key]
     is_faked: bool
 
     def __str__(self) -> str:
@@ -84,15 +87,25 @@ def find(
             found[key] = same[0]
     while _drop_one(ghosts, keys, found):
         pass
-    return _in_order(ghosts, found)
+    adoptions = _in_order(ghosts, keys, found)
+    for adopted in adoptions:
+        ghosts.let_stay(adopted.old, adopted.beneath)
+    return adoptions
 
 
-def _in_order(ghosts: Ghosts, found: dict[Key, Key]) -> list[Adoption]:
+def _in_order(
+    ghosts: Ghosts, keys: Collection[Key], found: dict[Key, Key]
+) -> list[Adoption]:
     files, news = ghosts.files, set(found.values())
     adoptions = [
-        Adoption(old, new, list(_unapplied_before(files, new, news)), is_faked)
+        Adoption(
+            old,
+            new,
+            list(_unapplied_before(files, new, news)),
+            _reversed_beneath(ghosts, keys, found, old),
+            ghosts.statuses[old].faked,
+        )
         for old, new in found.items()
-        for is_faked in [ghosts.statuses[old].faked]
     ]
     return sorted(adoptions, key=lambda a: len(files.graph.forwards_plan(a.new)))
 
@@ -102,7 +115,9 @@ def without(
 ) -> list[Adoption]:
     """Those whose old names are not in `keys`."""
     kept = {a.old: a.new for a in adoptions if a.old not in keys}
-    return adoptions if len(kept) == len(adoptions) else _in_order(ghosts, kept)
+    if len(kept) == len(adoptions):
+        return adoptions
+    return _in_order(ghosts, keys, kept)
 
 
 def _unapplied_before(
@@ -134,27 +149,45 @@ def _do_the_same(ghost: Migration, code: MigrationCode, file: Migration) -> bool
 def _drop_one(ghosts: Ghosts, keys: Collection[Key], found: dict[Key, Key]) -> bool:
     """Drop one that cannot be adopted; whether there was one."""
     for key in list(found):
-        lacks = any(
-            dependency in keys and dependency not in found
-            for dependency in ghosts.loaded[key].dependencies
-        )
-        # Nothing is reversed under a dependant that stays.
-        if lacks or _is_in_between(ghosts, found, key):
+        if _is_in_between(ghosts, keys, found, key):
             del found[key]
             return True
     return False
 
 
-def _is_in_between(ghosts: Ghosts, found: dict[Key, Key], key: Key) -> bool:
-    """Whether something else comes before it now, or came after it, and would not do.
+def _reversed_beneath(
+    ghosts: Ghosts, keys: Collection[Key], found: Collection[Key], key: Key
+) -> list[Key]:
+    """What of `keys` the ghost depends on, and is not adopted as it is."""
+    needed: dict[Key, None] = {}
+    pending = [*ghosts.loaded[key].dependencies]
+    while pending:
+        dependency = pending.pop()
+        if dependency in keys and dependency not in needed:
+            needed[dependency] = None
+            if ghosts.has_ghost(dependency):
+                pending += ghosts.loaded[dependency].dependencies
+    return [dependency for dependency in needed if dependency not in found]
+
+
+def _is_in_between(
+    ghosts: Ghosts, keys: Collection[Key], found: dict[Key, Key], key: Key
+) -> bool:
+    """Whether something else comes before it now, or came before or after it, and would
+    not do.
 
     As where another branch alters a field that this one alters: the last one counts.
     """
     files = ghosts.files
     first = list(_unapplied_before(files, found[key], found.values()))
+    beneath = _reversed_beneath(ghosts, keys, found, key)
+    if beneath and (first or not all(map(ghosts.has_ghost, beneath))):
+        # With neither name it would have what it depends on.
+        return True
     needed = files.graph.forwards_plan(found[key])
     after = ghosts.recorded[ghosts.recorded.index(key) + 1 :]
-    others = [*first, *(k for k in after if k in needed and k not in found.values())]
+    later = [k for k in after if k in needed and k not in found.values()]
+    others = [*first, *beneath, *later]
     operations = ghosts.loaded[key].operations
     added = {field for old in found for field in _added(ghosts.loaded[old])}
     for other in others:

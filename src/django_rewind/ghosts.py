@@ -169,6 +169,19 @@ class Ghosts:
                 migration = self.loaded[key]
                 migration.dependencies = [*migration.dependencies, target]
 
+    def let_stay(self, key: Key, gone: Collection[Key]) -> None:
+        """Let a ghost depend on what these depend on, which are reversed beneath it."""
+        found: dict[Key, None] = {}
+        pending = [*self.loaded[key].dependencies]
+        while pending:
+            dependency = pending.pop(0)
+            if dependency in gone:
+                pending = [*self.loaded[dependency].dependencies, *pending]
+            else:
+                found[dependency] = None
+        migration: Any = self.loaded[key]
+        migration.dependencies = list(found)
+
     def history(
         self, order: Sequence[Key] = (), staying: Sequence[Key] = ()
     ) -> StoredHistory:

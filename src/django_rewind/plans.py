@@ -240,10 +240,9 @@ class _Describer:
     ) -> Plan:
         now = [a for a in adoptions if self.request.migrate or not a.first]
         found = self._effects()
-        steps = [
-            self._step(migration, found.destroys) for migration in self.rollback.plan
-        ]
-        steps += map(self._adoption, now)
+        steps = [self._adoption(adopted) for adopted in now if adopted.beneath]
+        steps += [self._step(m, found.destroys) for m in self.rollback.plan]
+        steps += [self._adoption(adopted) for adopted in now if not adopted.beneath]
         waiting = [adopted for adopted in adoptions if adopted not in now]
         notes = [*self._half_done(), *notes, *found.notes, *map(_waits, waiting)]
         if again is not None:

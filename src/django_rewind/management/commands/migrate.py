@@ -121,6 +121,7 @@ class Command(NextCommand):
             interactive=False,
             verbosity=options["verbosity"],
             migrate=not options["app_label"],
+            before_migrate=True,
             no_color=options["no_color"],
             force_color=options["force_color"],
             # One wrapper inside another would break lines.

@@ -12,6 +12,7 @@ from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ... import conf, execution, journal, locks, plans, store
+from ...adoption import Adoption
 from ...commands import (
     DatabaseCommand,
     as_json,
@@ -42,6 +43,9 @@ class Command(DatabaseCommand):
         "nothing to do, 1 if --check found something, 2 if it was refused before "
         "anything changed, 3 if it stopped part-way."
     )
+
+    # Called by `migrate` itself, which goes on then.
+    stealth_options = ("before_migrate",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -294,9 +298,14 @@ class Command(DatabaseCommand):
             if shown.has_work and not plan.has_work:
                 name = connection.alias
                 self.announce(f"Another process did it meanwhile in database '{name}'.")
-            migrates = self.options["migrate"] and not self.options["to"]
+            migrates = self.options["migrate"] and not (
+                self.options["to"] or self.options.get("before_migrate")
+            )
             tally = Tally(plan, ["migrate"] if migrates else [])
             with execution.sending_signals(plan):
+                for adopted in plan.adoptions:
+                    if adopted.beneath:
+                        self.adopt(plan, adopted, tally)
                 with Pulse(self.stdout, self.verbosity) as pulse:
                     output = self.output(pulse)
                     execution.reverse(plan, output, tally, fake=self.options["fake"])
@@ -309,10 +318,14 @@ class Command(DatabaseCommand):
         with Pulse(self.stdout, self.verbosity) as pulse:
             output = self.output(pulse)
             for adopted in plan.adoptions:
-                execution.apply_first(plan, adopted.first, output, tally)
-                execution.adopt(plan, adopted, tally)
-                self.announce(f"  Adopting {adopted}... {self.style.SUCCESS('OK')}")
+                if not adopted.beneath:
+                    execution.apply_first(plan, adopted.first, output, tally)
+                    self.adopt(plan, adopted, tally)
             execution.apply_again(plan, output, tally, fake=self.options["fake"])
+
+    def adopt(self, plan: Plan, adopted: Adoption, tally: Tally) -> None:
+        execution.adopt(plan, adopted, tally)
+        self.announce(f"  Adopting {adopted}... {self.style.SUCCESS('OK')}")
 
     def output(self, pulse: Pulse) -> Output:
         """As `migrate` shows its progress."""
