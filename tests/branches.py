@@ -430,7 +430,8 @@ class Repository:
 
     def put(self, files: Files) -> None:
         """Raises Impossible, and leaves the branch as it was."""
-        state_of(files)
+        if state_of(files) != state_of(dict(reversed(files.items()))):
+            raise Impossible("it depends on what comes first")
         if any(len(leaves(without_squashes(files), label)) > 1 for label in APPS):
             raise Impossible("two leaves where a squash is applied in part")
         self.branches[self.current] = files
@@ -509,11 +510,11 @@ class Repository:
         if merged == self.files:
             raise Impossible("nothing to merge")
         if state_of(one) != state_of(other):
-            raise Impossible("it depends on what comes first")
+            raise Impossible("it depends on whose comes first")
         self.put(merged)
 
-    def rebase(self, name: str) -> None:
-        """Ours come after theirs, with other numbers."""
+    def rebase(self, name: str, *, renumber: bool) -> None:
+        """Ours come after theirs, with other numbers or by their dependencies alone."""
         ours, theirs = self._both(name)
         mine = {key: file for key, file in ours.items() if key not in theirs}
         if len(ours) - len(mine) == len(theirs):
@@ -525,6 +526,8 @@ class Repository:
         for (label, old), file in mine.items():
             numbers = [int(name[:4]) for app, name in done if app == label]
             new = label, f"{max(numbers, default=0) + 1:04}{old[4:]}"
+            if not renumber and (label, old) not in done:
+                new = label, old
             needs = [renamed.get(need, need) for need in file.dependencies]
             if not any(app == label and (app, n) in mine for app, n in needs):
                 needs = [need for need in needs if need[0] != label]

@@ -599,7 +599,7 @@ def test_hostile_content_is_shown_as_text(client: Client) -> None:
     hostile["replaces"] = json.dumps([[HOSTILE, "x"]])
     code = keep(f"{HOSTILE[:60]}.{HOSTILE[60:]}{HOSTILE}", HOSTILE, **hostile)
     [(_, text)] = banners(detail(client, code))
-    assert "It is stored without code" in text
+    assert "it is stored without code" in text
     for html in [read(client), detail(client, code), read(client, f"{LIST}?q=</")]:
         assert "<script>alert" not in html
         assert "</code></pre><" not in html.replace("</code></pre>\n", "")
@@ -759,7 +759,7 @@ def test_without_the_table_it_says_what_to_run(spoiled_client: Client) -> None:
     assert level == "error"
     assert text == (
         "There is no table django_migrations_code in database 'default'. Run "
-        "'manage.py migrate --database default' to make it."
+        "'manage.py migrate' to make it."
     )
     assert rows(html) == {}
     assert "In database" not in html

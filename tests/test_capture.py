@@ -212,7 +212,6 @@ def test_an_app_that_is_not_installed_is_a_gap() -> None:
     code = capture_it("nowhere", "0001")
     assert code.gap == "app 'nowhere' has no migrations module"
     assert (code.module_name, code.distribution) == ("", "")
-    signing.verify(code)
 
 
 READS = """\

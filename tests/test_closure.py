@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import itertools
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -291,6 +292,53 @@ def test_a_star_import_takes_what_all_names(shop: Packages) -> None:
     assert found == Closure({"shop.helpers": kept}, [])
 
 
+@pytest.mark.parametrize(
+    ("line", "call"),
+    [
+        ("import importlib", "importlib.import_module"),
+        ("from importlib import import_module", "import_module"),
+        ("from importlib import import_module as load", "load"),
+    ],
+)
+def test_what_imports_in_a_helper_is_kept(shop: Packages, line: str, call: str) -> None:
+    shop.write({"shop/impl.py": "def word(): return 1\n"})
+    text = f"{line}\n\n\ndef what():\n    return {call}('shop.impl').word()\n"
+    found = shop.trace("from shop.a import what\n", a=text)
+    assert found.texts == {"shop.a": text, "shop.impl": "def word(): return 1\n"}
+
+
+def test_a_star_import_takes_what_others_name(shop: Packages) -> None:
+    package = "from .a import *\nfrom . import a\n__all__ = [*a.__all__]\n"
+    shop.write(
+        {
+            "shop/tools/__init__.py": package,
+            "shop/tools/a.py": "__all__ = ['f', '_g']\nf = 1\n_g = 2\nh = 3\n",
+        }
+    )
+    found = shop.trace("from shop.tools import *\nx = f, _g\n")
+    kept = "from .a import _g, f\nfrom . import a\n\n__all__ = [*a.__all__]\n"
+    assert found.texts == {
+        "shop.tools": kept,
+        "shop.tools.__init__": "",
+        "shop.tools.a": "__all__ = ['f', '_g']\nf = 1\n_g = 2\n",
+    }
+    assert found.gaps == []
+
+
+def test_a_command_of_the_project_is_a_gap(
+    shop: Packages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {"restock": "shop", "loaddata": "django.core"}
+    monkeypatch.setattr(closure, "get_commands", known.copy)
+    for command in ["restock", "loaddata", "nowhere"]:
+        found = shop.trace(
+            "from django.core.management import call_command\n"
+            f"def back(apps, editor): call_command('{command}', 'x')\n"
+        )
+        fact = "shop.management.commands.restock is called as a command"
+        assert found.gaps == ([fact] if command == "restock" else [])
+
+
 def test_a_star_import_of_django_stays(shop: Packages) -> None:
     text = "from django.db.models import *\nclass Price(DecimalField): pass\n"
     found = shop.trace("from shop.fields import Price\n", fields=text)
@@ -353,11 +401,104 @@ def test_bases_decorators_defaults_and_annotations_are_followed(
     assert found.texts["shop.fields"].startswith("from __future__ import annotations\n")
 
 
+PLAN = """\
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, InitVar, dataclass
+from functools import singledispatch
+from typing import TYPE_CHECKING, ClassVar
+
+from nowhere import Absent
+from shop import models
+from shop.kinds import *
+from shop.models import Order
+
+if TYPE_CHECKING:
+    from shop.hidden import Hidden
+
+
+class Other: pass
+
+
+class Unused: pass
+
+
+@dataclass
+class Plan:
+    kind: ClassVar[str] = "plan"
+    size: InitVar[int] = 1
+    _: KW_ONLY
+    order: Order | models.Order | Absent | Hidden | None = None
+    other: list[Other] = ()
+
+    def undecorated(self, x: Unused) -> Unused: pass
+
+
+@singledispatch
+def show(x): pass
+
+
+@show.register
+def _(x: Kind) -> str: pass
+"""
+
+
+@pytest.mark.parametrize("is_quoted", [False, True])
+def test_annotations_that_are_looked_up_later_are_followed(
+    shop: Packages, is_quoted: bool
+) -> None:
+    text = PLAN
+    if is_quoted:
+        text = text.replace("from __future__ import annotations\n", "")
+        for name in ("ClassVar[str]", "InitVar[int]", "KW_ONLY", "list[Other]", "Kind"):
+            text = text.replace(f": {name}", f": '{name}'")
+        text = re.sub("(Order .* None)", r"'\1'", text)
+        text = text.replace("x: Unused) -> Unused", "x: 'Unused') -> 'Unused'")
+    models = "from django.db import models\nclass Order(models.Model): pass\n"
+    found = shop.trace(
+        "from shop.plans import Plan, show\n",
+        plans=text,
+        models=models,
+        kinds="class Kind: pass\n",
+        hidden="class Hidden: pass\n",
+    )
+    kept = found.texts["shop.plans"]
+    assert "from dataclasses import KW_ONLY, InitVar, dataclass\n" in kept
+    assert "from typing import ClassVar\n" in kept
+    assert "class Other" in kept
+    assert "class Unused" not in kept
+    assert found.texts["shop.kinds"] == "class Kind: pass\n"
+    assert "nowhere" not in kept
+    assert "models" not in kept.partition("class ")[0]
+    assert list(found.texts) == ["shop.kinds", "shop.plans"]
+    assert found.gaps == []
+
+
 def test_the_module_getattr_is_taken_for_what_nothing_binds(shop: Packages) -> None:
     text = "def __getattr__(name): return make(name)\ndef make(name): pass\nx = 1\n"
     found = shop.trace("from shop.lazy import token\n", lazy=text)
     assert "x = 1" not in found.texts["shop.lazy"]
     assert "def make" in found.texts["shop.lazy"]
+    assert found.gaps == []
+
+
+@pytest.mark.parametrize(
+    "package",
+    [
+        {"__init__": "from .people import *\n"},
+        {"__init__": "from .people import tokens\n"},
+        {"__init__": "from .all import *\n", "all": "from .people import *\n"},
+    ],
+)
+@pytest.mark.parametrize("use", ["shop.models.tokens.make", "shop.models.people.make"])
+def test_a_sibling_that_a_star_passes_on_is_taken(
+    shop: Packages, package: dict[str, str], use: str
+) -> None:
+    modules = {**package, "people": "from . import tokens\nmake = tokens.make\n"}
+    modules["tokens"] = "def make(): pass\n"
+    shop.write({f"shop/models/{name}.py": text for name, text in modules.items()})
+    found = shop.trace(f"import shop.models\nx = {use}\n")
+    assert found.texts["shop.models.tokens"] == modules["tokens"]
     assert found.gaps == []
 
 
@@ -705,6 +846,65 @@ def test_a_model_that_is_changed_or_that_changes_is_a_gap() -> None:
     assert found.lacks == [tracer.Lack("shop", "Order", "a model")]
 
 
+@pytest.mark.parametrize(
+    ("imports", "base"),
+    [
+        ("from django.db import models", "models.Model"),
+        ("from django.db.models import Model as M", "M"),
+        ("import django.db.models", "django.db.models.Model"),
+        ("from shop.b import Base", "Base"),
+        ("from shop import b", "b.Child"),
+    ],
+)
+def test_a_model_in_a_module_that_nobody_imported_is_a_gap(
+    shop: Packages, imports: str, base: str
+) -> None:
+    abstract = "    class Meta:\n        abstract = True\n"
+    shop.write(
+        {
+            "shop/b.py": "from django.db import models\n"
+            f"class Base(models.Model):\n{abstract}"
+            f"class Child(Base):\n{abstract}"
+        }
+    )
+    text = f"{imports}\nclass Order({base}): pass\ndef f(): return Order\n"
+    found = shop.trace("from shop.a import f\n", a=text)
+    assert found.gaps == ["shop.a.Order is a model class"]
+    assert "class Order" not in found.texts["shop.a"]
+
+
+def test_what_is_no_model_or_abstract_is_kept(shop: Packages) -> None:
+    text = (
+        "from django.db import models\n"
+        "class Loop(Loop): pass\n"
+        "class Model: pass\n"
+        "class Order(Model, Loop, print): pass\n"
+        "class Base(models.Model):\n    class Meta:\n        abstract = True\n"
+        "def f(): return Order, Base\n"
+    )
+    found = shop.trace("from shop.a import f\n", a=text)
+    assert found.gaps == []
+    assert "class Base" in found.texts["shop.a"]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        'getattr(b, "gone", None)',
+        'getattr(getattr(b, "gone", None), "more", None)',
+        'b.gone if hasattr(b, "gone") else 1',
+    ],
+)
+def test_an_absence_that_is_asked_about_is_no_gap(shop: Packages, use: str) -> None:
+    text = "from shop import b\nfrom django.apps import apps\ndef f():\n"
+    assert shop.trace(f"{text}    return {use}\n", b="x = 1\n").gaps == []
+    asked = "    if apps.is_installed('shop'):\n        b.gone()\n"
+    assert shop.trace(text + asked).gaps == []
+    for use in ('getattr(b, "gone")', "b.gone", "b.gone if b.x else 1"):
+        gaps = shop.trace(f"{text}    return {use}\n").gaps
+        assert gaps == ["shop.b.gone cannot be found"]
+
+
 def test_line_endings_make_no_difference(shop: Packages) -> None:
     shop.write({"shop/a.py": "x = 1\r\ndef f():\r\n    return x\r\n"})
     found = shop.trace("from shop.a import f\n")
@@ -825,10 +1025,27 @@ UP, DOWN, OTHER, OWN = SQL
             [DOWN, UP],
         ),
         ("f = lambda name: Path(__file__).parent / 'sql' / name", [DOWN, UP]),
+        ("f = lambda n: Path(__file__).parent / 'sql' / f'u{n}.sql'", [OWN, UP]),
+        ("f = lambda n: join(dirname(__file__), 'sql', n + 'p.sql')", [UP]),
+        ("f = lambda n: open(dirname(__file__) + '/sql/' + n, 'r')", [DOWN, UP]),
+        ("f = lambda n: join(dirname(__file__), 'sql', '%s.sql' % n)", [DOWN, UP]),
+        ("f = lambda n: Path(__file__).parent / 'sql/{}p.sql'.format(n)", [UP]),
+        ("f = lambda n: Path(__file__).with_name(n + '.sql')", [OWN, OTHER]),
+        ("f = lambda n: Path(__file__).parent / n", []),
+        ("f = lambda n: f'{__file__}/../{n}'", []),
+        ("list(Path(__file__).parent.glob('*/d*.sql'))", [DOWN]),
+        ("list(Path(__file__).parent.rglob('d*.sql'))", [DOWN]),
+        ("list(Path(__file__).parent.glob('**/d*.sql'))", [DOWN]),
+        ("glob.glob(dirname(__file__) + '/sql/d*.sql')", [DOWN]),
+        ("SQL = Path(__file__).parent / 'sql'\nx = SQL.rglob('[u]p.sql')", [DOWN, UP]),
         ("open(__file__ + '/../sql')", []),
         ("pkgutil.get_data(__package__, 'sql/up.sql')", [UP]),
         ("pkgutil.get_data('shop.migrations', 'sql/up.sql')", [UP]),
         ("importlib.resources.files('shop').joinpath('other.sql')", [OTHER]),
+        ("importlib.resources.read_text('shop', 'other.sql')", [OTHER]),
+        ("resources.open_binary('shop', 'other.sql')", [OTHER]),
+        ("resources.path('shop', 'other.sql')", [OTHER]),
+        ("os.path('shop', 'other.sql')", []),
         ("importlib.resources.files(__package__) / 'sql' / 'up.sql'", [UP]),
         ("x = 'sql/up.sql'", []),
         ("x = __file__, '/etc/hostname', '../../../etc/passwd'", []),
@@ -853,6 +1070,83 @@ def test_the_data_file_of_a_helper_is_taken(shop: Packages) -> None:
     """
     found = shop.trace("from shop.a import load\n", a=text)
     assert list(found.texts) == ["shop.a", OTHER]
+
+
+FOLDER = "HERE = Path(__file__).parent\nx = "
+
+
+@pytest.mark.parametrize(
+    ("migration", "keys"),
+    [
+        ("Path(__file__).parent.iterdir()", [OWN]),
+        (f"{FOLDER}HERE.iterdir()", [OWN]),
+        (f"{FOLDER}(HERE / 'sql').iterdir()", [DOWN, UP]),
+        (f"{FOLDER}sorted(HERE.joinpath('sql').glob('*'))", [DOWN, UP]),
+        (f"{FOLDER}HERE.rglob('*')", [OWN, DOWN, UP]),
+        (f"{FOLDER}1\nSQL = HERE / 'sql'\nfor x in SQL.iterdir(): pass", [DOWN, UP]),
+        ("Path(__file__).resolve().parents[1].iterdir()", [OTHER]),
+        ("os.listdir(os.path.dirname(os.path.abspath(__file__)))", [OWN]),
+        ("os.walk(dirname(__file__))", [OWN, DOWN, UP]),
+        ("scandir(join(dirname(dirname(__file__))))", [OTHER]),
+        ("resources.files('shop.migrations.sql').iterdir()", [DOWN, UP]),
+        ("resources.files(__package__).joinpath('sql').iterdir()", [DOWN, UP]),
+        ("FILES = resources.files('shop')\nx = FILES.iterdir()", [OTHER]),
+        ("resources.contents('shop')", [OTHER]),
+        # What lies beside the packages.
+        ("Path(__file__).parents[2].iterdir()", []),
+        ("ast.walk(tree), x.contents('shop.sql'), storage.listdir(y), __file__", []),
+    ],
+)
+def test_a_folder_that_is_listed_is_taken(
+    shop: Packages, migration: str, keys: list[str]
+) -> None:
+    shop.write(SQL)
+    shop.write({"words.txt": "", "shop/migrations/sql/note.py": ""})
+    importlib.import_module("shop.migrations")
+    found = shop.trace(f"{migration}\n")
+    assert [key for key in found.texts if "/" in key] == keys
+    assert found.gaps == []
+
+
+@pytest.mark.parametrize(
+    ("code", "gaps"),
+    [
+        ("f = lambda x: Path(__file__, x).iterdir()", ["shop.a"]),
+        ("import os\nf = lambda x: os.listdir(x or __file__)", ["shop.a"]),
+        ("f = lambda x: resources.files(sql).iterdir(), files('shop')", ["shop.a"]),
+        ("f = lambda x: x.iterdir()", []),
+    ],
+)
+def test_a_listing_of_which_the_folder_is_not_told_is_a_gap(
+    shop: Packages, code: str, gaps: list[str]
+) -> None:
+    found = shop.trace("from shop.a import f\n", a=f"{code}\n")
+    assert found.gaps == [f"{name} lists a folder that cannot be told" for name in gaps]
+
+
+@pytest.mark.parametrize(
+    ("helper", "migration", "keys"),
+    [
+        ("SQL = HERE / 'sql'", "(SQL / 'up.sql').read_text()", [UP]),
+        ("SQL = HERE / 'sql'", "open(f'{SQL}/up.sql')", [UP]),
+        ("SQL = HERE / 'sql'", "f = lambda n: SQL / f'{n}p.sql'", [UP]),
+        ("SQL = HERE", "(SQL / 'sql/up.sql').read_text()", [UP]),
+        ("def SQL(name): return open(HERE / name)", "SQL('0002_prices.sql')", [OWN]),
+        ("def SQL(name): return open(HERE / name)", "SQL('a.py'), '.py', SQL('x')", []),
+        ("SQL = files('shop.migrations')", "SQL / 'sql' / 'up.sql'", [UP]),
+        ("SQL = 1", "SQL, 'up.sql'", []),
+    ],
+)
+def test_a_data_file_whose_folder_another_module_knows(
+    shop: Packages, helper: str, migration: str, keys: list[str]
+) -> None:
+    shop.write(SQL)
+    text = "from pathlib import Path\nHERE = Path(__file__).parent\n"
+    text += f"from importlib.resources import files\n{helper}\n"
+    shop.write({"shop/migrations/a.py": text})
+    found = shop.trace(f"from shop.migrations.a import SQL\n{migration}\n")
+    assert [key for key in found.texts if "/" in key] == keys
+    assert found.gaps == []
 
 
 def test_a_data_file_beside_the_packages_is_no_module(shop: Packages) -> None:

@@ -21,7 +21,7 @@ from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.test.utils import CaptureQueriesContext
 
-from django_rewind import signing, store
+from django_rewind import checks, signing, store
 from django_rewind.archive import NeededCode
 from django_rewind.capture import set_needed, set_source
 from django_rewind.closure import Closure
@@ -500,6 +500,51 @@ def test_a_gap_is_reported_and_fails_only_if_strict(users: History) -> None:
     assert verify(users, "--strict").code == 1
 
 
+def test_a_gap_fails_where_the_file_is_gone_too(users: History) -> None:
+    row = MigrationCode.objects.get(migration_name="0002_prefs")
+    set_source(row, "")
+    row.gap = "prefs.pyc has no source"
+    signing.sign(row)
+    row.save()
+    users.lose("users.0002_prefs")
+    result = verify(users)
+    assert result.code == 1
+    assert (
+        "users.0002_prefs: its file is missing, and it is stored without code: "
+        "prefs.pyc has no source.\n"
+        "    Check out the code that has its file, and reverse it there."
+    ) in result.out
+    assert verdicts(users) == {"users.0002_prefs": "not stored"}
+
+
+def test_the_ghost_of_an_excluded_app_is_refused(history: History) -> None:
+    history.have("users: 0001 > 0002_prefs")
+    history.install(DJANGO_REWIND_EXCLUDE_APPS=["users"])
+    history.migrate()
+    history.lose("users.0002_prefs")
+    with pytest.raises(CommandError) as refusal:
+        history.migrate("users", "0001")
+    assert (
+        "users.0002_prefs: it is recorded, but its code was never stored and its file "
+        "is missing. Its app is in DJANGO_REWIND_EXCLUDE_APPS. Check out the code that "
+        "has its file and reverse it there."
+    ) in str(refusal.value)
+
+
+def test_what_to_run_names_the_database(users: History) -> None:
+    users.migrate(database="other")
+    users.lose("users.0002_prefs")
+    found = run(users, "verify_migrations", "--database=other")
+    assert "'manage.py migrate users NAME --database other' can reverse it" in found.out
+    MigrationCode.objects.using("other").filter(app_label="users").delete()
+    with pytest.raises(CommandError) as refusal:
+        users.migrate("users", "0001", database="other")
+    assert "run 'manage.py migrate --database other' there" in str(refusal.value)
+    ghosts, lacking = checks.check_databases(None, ["other"])
+    assert "'manage.py rewind --plan --database other' shows how." in str(ghosts.hint)
+    assert "'manage.py migrate --database other' stores it" in str(lacking.hint)
+
+
 def test_excluded_apps_are_reported_and_never_fail(history: History) -> None:
     history.have("users: 0001; blog: 0001")
     history.install(DJANGO_REWIND_EXCLUDE_APPS=["users"])
@@ -670,6 +715,13 @@ def test_showmigrations_lists_ghosts(ghost: History) -> None:
         "blog": ["[X] 0001"],
         "users": ["[X] 0001", "[X] 0002_prefs (ghost: its code is stored)"],
     }
+
+
+def test_showmigrations_dates_ghosts_like_files(ghost: History) -> None:
+    shown = run(ghost, "showmigrations", "users", verbosity=2).out
+    date = r"\(applied at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\)"
+    assert re.search(rf"\[X\] 0001 {date}\n", shown)
+    assert re.search(rf"\[X\] 0002_prefs \(ghost: its code is stored\) {date}\n", shown)
 
 
 def test_showmigrations_says_if_a_ghost_is_not_stored(ghost: History) -> None:
@@ -920,9 +972,7 @@ def test_a_hostile_gap_is_shown_harmlessly(ghost: History) -> None:
         assert not HARMFUL.search(run(ghost, *args).both)
 
 
-def test_a_terminal_without_a_character_is_not_the_databases_fault(
-    users: History,
-) -> None:
+def test_what_a_terminal_cannot_show_is_escaped(users: History) -> None:
     class Ascii(StringIO):
         encoding = "ascii"
 
@@ -932,10 +982,13 @@ def test_a_terminal_without_a_character_is_not_the_databases_fault(
 
     users.write("users.0003_e", text=MIGRATION_WITH_AN_ACCENT)
     users.migrate()
-    with pytest.raises(UnicodeEncodeError):
-        call_command(
-            "show_stored_migrations", "users", "0003_e", stdout=Ascii(), no_color=True
-        )
+    out = Ascii()
+    call_command("show_stored_migrations", "users", "0003_e", stdout=out, no_color=True)
+    assert "operations = []  # \\xe9" in out.getvalue()
+    users.write("users.0003_e", text=MIGRATION_WITH_AN_ACCENT.replace("[]", "[][:]"))
+    with pytest.raises(SystemExit):
+        call_command("verify_migrations", diff=True, stdout=out, no_color=True)
+    assert "+    operations = [][:]  # \\xe9" in out.getvalue()
 
 
 MIGRATION_WITH_AN_ACCENT = """\

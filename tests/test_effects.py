@@ -13,7 +13,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.test.utils import CaptureQueriesContext, override_settings
 
 from django_rewind import effects
-from django_rewind.effects import Effects
+from django_rewind.exceptions import Problem
 from django_rewind.importer import make_faked
 from tests.databases import VENDOR
 from tests.history import History
@@ -27,11 +27,20 @@ migrations.CreateModel("Person", [
 """
 
 
-def find(migration_name: str | None = "0001", app_label: str = "users") -> Effects:
+class Found(NamedTuple):
+    destroys: dict[tuple[str, str], list[str]]
+    problems: list[Problem]
+    notes: list[str]
+
+
+def find(migration_name: str | None = "0001", app_label: str = "users") -> Found:
     runner = MigrationExecutor(connection)
     plan = runner.migration_plan([(app_label, migration_name)])
     steps = [migration for migration, _ in plan]
-    return effects.find(connection, steps, effects.follow(runner, steps))
+    changes = effects.follow(runner, steps)
+    found = effects.find(connection, steps, changes)
+    problems = list(effects.problems(connection, changes))
+    return Found(found.destroys, problems, found.notes)
 
 
 def roll_back(migration_name: str | None = "0001", app_label: str = "users") -> None:
@@ -58,7 +67,7 @@ def insert(history: History, *ages: object, name: str = "") -> None:
         history.sql("INSERT INTO users_person (age, name) VALUES (%s, %s)", [age, name])
 
 
-def problems(found: Effects) -> list[tuple[str, str]]:
+def problems(found: Found) -> list[tuple[str, str]]:
     return [(problem.fact, problem.remedy) for problem in found.problems]
 
 
@@ -457,6 +466,45 @@ def test_what_is_a_problem_fails_and_what_is_none_does_not(
         roll_back()
 
 
+OTHER = """
+migrations.CreateModel("Other", [("id", models.BigAutoField(primary_key=True))]),
+"""
+POINTER = """models.ForeignKey(
+    "users.{}", models.CASCADE, null=True, db_constraint={}, related_name="+"
+)"""
+
+
+@pytest.mark.parametrize(
+    ("ghost", "column"),
+    [
+        (POINTER.format("Other", False), "age_id"),
+        ("models.BigIntegerField(null=True)", "age"),
+        (POINTER.format("Person", True), "age_id"),
+    ],
+)
+def test_a_foreign_key_to_what_is_not_there(
+    history: History, ghost: str, column: str
+) -> None:
+    first = OTHER + person(POINTER.format("Other", True))
+    have(history, first, alter(ghost))
+    history.sql("INSERT INTO users_other (id) VALUES (7)")
+    for pk, age in (7, "NULL"), (8, 7), (9, 8), (10, 8):
+        history.sql(
+            f"INSERT INTO users_person (id, name, {column}) VALUES ({pk}, '', {age})"
+        )
+    fact = (
+        f"it would make users_person.{column} a foreign key to users_other.id again, "
+        "and 2 rows there point to nothing."
+    )
+    assert problems(find()) == [(fact, "Change these rows first.")]
+    if connection.features.can_rollback_ddl:
+        with pytest.raises(DatabaseError):
+            roll_back()
+    history.sql("INSERT INTO users_other (id) VALUES (8)")
+    assert problems(find()) == []
+    roll_back()
+
+
 @pytest.fixture
 def set_sql_mode(history: History) -> Iterator[Callable[[str], None]]:
     def forget() -> None:
@@ -550,6 +598,30 @@ def test_another_kind_of_type_is_named(history: History) -> None:
     assert fact.endswith(" to date")
 
 
+@pytest.mark.only("postgresql")
+@pytest.mark.parametrize(
+    ("before", "good", "bad"),
+    [
+        ("models.IntegerField(null=True)", "12", "1 2"),
+        ("models.DateField(null=True)", "2020-02-29", "2021-02-29"),
+        ("models.JSONField(null=True)", "{}", "{"),
+        ("models.UUIDField(null=True)", "a" * 32, "a"),
+    ],
+)
+def test_what_cannot_be_cast_is_found(
+    history: History, before: str, good: str, bad: str
+) -> None:
+    have(history, person(before), alter("models.CharField(max_length=50, null=True)"))
+    insert(history, good, None)
+    assert find().problems == []
+    insert(history, bad)
+    (problem,) = find().problems
+    assert problem.fact.endswith(", and 1 value or more cannot be cast.")
+    assert "it would change users_person.age from varchar(50) to " in problem.fact
+    history.sql("UPDATE users_person SET age = %s", [good])
+    roll_back()
+
+
 AGE_NULLABLE = alter("models.IntegerField(null=True)")
 REMEDIES = [
     ("models.IntegerField()", "models.IntegerField(null=True)", [None, 1], "age = 5"),
@@ -594,7 +666,7 @@ def test_what_goes_is_counted(history: History) -> None:
     without = len(queries)
     with CaptureQueriesContext(connection) as queries:
         found = find()
-    assert found == Effects(
+    assert found == Found(
         {
             ("users", "0004"): ["drops users_person_friends: 0 rows"],
             ("users", "0003"): [
@@ -737,7 +809,7 @@ REMOVE_MIXED = 'migrations.RemoveConstraint("person", "one_name"),'
 @pytest.mark.skipif(django.VERSION < (4, 0), reason="has no expressions there")
 def test_a_constraint_that_is_no_query_is_not_counted(history: History) -> None:
     have(history, MIXED, REMOVE_MIXED)
-    assert find() == Effects({("users", "0002"): []}, [], [])
+    assert find() == Found({("users", "0002"): []}, [], [])
     roll_back()
 
 
@@ -832,7 +904,7 @@ def test_code_that_runs_before_may_mend_the_data(
 ) -> None:
     have(history, person("models.IntegerField()"), AGE_NULLABLE, code)
     insert(history, None)
-    assert find() == Effects(
+    assert find() == Found(
         {
             ("users", "0003"): [f"runs its own reverse code: {description}"],
             ("users", "0002"): [],
@@ -883,7 +955,7 @@ def test_code_that_runs_after_does_not(history: History) -> None:
 )
 def test_what_destroys_nothing(history: History, code: str) -> None:
     have(history, person("models.IntegerField()"), code)
-    assert find() == Effects({("users", "0002"): []}, [], [])
+    assert find() == Found({("users", "0002"): []}, [], [])
 
 
 def test_database_operations_apart_from_the_state(history: History) -> None:

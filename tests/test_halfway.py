@@ -10,7 +10,8 @@ from django.core.management import CommandError
 from django.db import connection
 from django.db.models import Model
 
-from django_rewind import halfway, journal
+from django_rewind import halfway, journal, verification
+from django_rewind.halfway import Half
 from tests.history import History
 
 ADD = 'migrations.AddField("thing", "{}", models.IntegerField(null=True)),'
@@ -149,6 +150,26 @@ def test_inside_an_operation_it_gives_the_sql(
     assert three.recorded() == ["users.0001"]
 
 
+@pytest.mark.parametrize(
+    ("ran", "unsure", "undo"),
+    [
+        (["DROP FOREIGN KEY f;"], "", False),
+        ([], "DROP FOREIGN KEY f;", False),
+        (["DROP FOREIGN KEY f;"], "DROP COLUMN c;", True),
+        ([], "", True),
+    ],
+)
+def test_between_two_statements_of_an_operation_it_can_only_be_finished(
+    ran: list[str], unsure: str, undo: bool
+) -> None:
+    finish = ["DROP FOREIGN KEY f;", "DROP COLUMN c;"]
+    operation = {"operation": "Add field c", "finish": finish, "undo": ["ADD c;"]}
+    begun = Half(("a", "b"), "", [operation], frozenset(), 0, ran, unsure, [])
+    text = begun.describe()
+    assert [f"  {sql}" in text for sql in finish] == [finish[0] not in ran, True]
+    assert ("Or to undo by hand" in text) is undo
+
+
 def test_what_was_undone_by_hand_is_reversed_as_a_whole(
     three: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +182,45 @@ def test_what_was_undone_by_hand_is_reversed_as_a_whole(
     assert three.columns("users_thing") == ["id", "name"]
 
 
+def test_where_its_file_is_here_it_is_said_and_applied_again(
+    three: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop(three, monkeypatch, "b", after=False)
+    three.find("users.0002_three")
+    with pytest.raises(SystemExit):
+        three.run("verify_migrations")
+    with pytest.raises(SystemExit):
+        rewind(three, check_only=True)
+    assert (
+        "users.0002_three is left alone: it was reversed in part. --migrate reverses "
+        "it, and applies it again." in rewind(three)
+    )
+    output = rewind(three, migrate=True)
+    assert "users.0002_three goes on after: Add field c to thing." in output
+    assert three.columns("users_thing") == ["id", "name", "a", "b", "c"]
+    assert "Nothing to rewind in" in rewind(three)
+    three.run("verify_migrations")
+
+
+def test_what_was_undone_by_hand_stays_where_its_file_is_here(
+    three: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop(three, monkeypatch, "b", after=True)
+    three.find("users.0002_three")
+    with pytest.raises(CommandError, match="was reversed in part, on") as refusal:
+        rewind(three, migrate=True)
+    assert refusal.value.returncode == 2
+    for column in "bc":
+        three.sql(f"ALTER TABLE users_thing ADD COLUMN {column} integer")
+    output = rewind(three, mended=True)
+    assert "undone by hand; it stays" in output
+    assert "Nothing to rewind in" in rewind(three)
+    assert three.recorded() == ["users.0001", "users.0002_three"]
+    assert "mend users.0002_three" in three.run("rewind_history")
+    three.run("verify_migrations")
+    assert not list(journal.broken_links(journal.read(connection)))
+
+
 def test_nothing_was_done_is_no_half(
     three: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +228,120 @@ def test_nothing_was_done_is_no_half(
     assert halves() == {}
     rewind(three)
     assert three.columns("users_thing") == ["id", "name"]
+
+
+# On the way forward
+
+TWO = """
+migrations.AddField("thing", "a", models.IntegerField(null=True)),
+migrations.AddField("thing", "b", models.IntegerField(null=True)),
+"""
+
+
+def fail_forward(patch: pytest.MonkeyPatch, *, killed: bool) -> None:
+    """After the first of two columns."""
+    editor: Any = type(connection.schema_editor())
+    add = editor.add_field
+
+    def fail(self: Any, model: type[Model], field: Any) -> None:
+        if field.column == "b":
+            raise OSError("the disk is gone")
+        add(self, model, field)
+
+    patch.setattr(editor, "add_field", fail)
+    if killed:
+        patch.setattr(journal.Step, "fail", lambda step, error: None)
+
+
+def failures() -> str:
+    """What is the matter, and what to do."""
+    return " ".join(
+        f"{'.'.join(found.status.key)}: {found.fact} {found.remedy}"
+        for found in verification.verify(connection)
+        if found.fails()
+    )
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_what_was_applied_in_part_is_named_until_it_is_applied(
+    history: History, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    history.have("users: 0001; blog: 0001")
+    history.migrate()
+    history.write("users.0002_two", TWO, [("users", "0001")])
+    history.write("blog.0002_more", dependencies=[("blog", "0001")])
+    with monkeypatch.context() as patch:
+        fail_forward(patch, killed=killed)
+        with pytest.raises(OSError, match="the disk is gone"):
+            history.migrate()
+    said = failures()
+    if connection.features.can_rollback_ddl:
+        assert said == ""
+        return
+    how = "it was begun to be applied, on 2" if killed else "applying it failed, on 2"
+    assert f"users.0002_two: {how}" in said
+    assert (
+        "A part of it may be there, for here each ALTER is committed. Undo by hand "
+        "what of it is there; 'manage.py sqlmigrate users 0002_two' shows its SQL. "
+        "Then run 'manage.py migrate'."
+    ) in said
+    assert "blog.0002_more: " not in said
+    history.sql("ALTER TABLE users_thing DROP COLUMN a")
+    history.migrate()
+    assert failures() == ""
+
+
+@pytest.mark.only("mysql")
+def test_what_was_applied_in_part_and_is_gone_can_be_mended(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where it is made anew under another name."""
+    history.have("users: 0001")
+    history.migrate()
+    history.write("users.0002_two", TWO, [("users", "0001")])
+    with monkeypatch.context() as patch:
+        fail_forward(patch, killed=False)
+        with pytest.raises(OSError, match="the disk is gone"):
+            history.migrate()
+    history.lose("users.0002_two")
+    said = failures()
+    assert "Check out the code that has its file. Undo by hand" in said
+    assert said.endswith("Then run 'manage.py rewind --mended'.")
+    history.sql("ALTER TABLE users_thing DROP COLUMN a")
+    output = rewind(history)
+    assert "users.0002_two: applying it failed, on 2" in output
+    assert "Nothing to rewind" in output
+    assert "users.0002_two (what was done of it" in rewind(history, mended=True)
+    assert failures() == ""
+    assert "applying it failed" not in rewind(history)
+
+
+@pytest.mark.only("mysql")
+@pytest.mark.parametrize("to", [None, "then"])
+def test_a_stop_on_the_way_forward_says_what_to_undo(
+    history: History, monkeypatch: pytest.MonkeyPatch, to: str | None
+) -> None:
+    history.have("users: 0001")
+    history.write("users.0002_two", TWO, [("users", "0001")])
+    history.migrate()
+    history.run("restore_point", "then")
+    history.migrate("users", "0001")
+    history.lose("users.0002_two")
+    history.make_ghost("users.0002_x", ADD.format("x"), [("users", "0001")])
+    history.find("users.0002_two")
+    with monkeypatch.context() as patch:
+        fail_forward(patch, killed=False)
+        with pytest.raises(CommandError, match="Stopped at") as error:
+            rewind(history, to=to, migrate=True)
+    then = "the same command again" if to else "'manage.py migrate'"
+    assert str(error.value).splitlines()[-1].strip() == (
+        "Undo by hand what of it is there; 'manage.py sqlmigrate users 0002_two' "
+        f"shows its SQL. Then remove the cause and run {then}."
+    )
+    assert "users.0002_two: applying it failed, on 2" in str(error.value)
+    history.sql("ALTER TABLE users_thing DROP COLUMN a")
+    rewind(history, to=to, migrate=True)
+    assert history.columns("users_thing") == ["id", "name", "a", "b"]
 
 
 # What a migration of anybody does is done once, and not to tell its SQL.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from django_rewind import importer, signing
+from django_rewind import importer, signing, source
 from django_rewind.capture import set_source
 from django_rewind.exceptions import NotTrusted, Unreachable
 from django_rewind.models import MigrationCode
@@ -343,3 +344,20 @@ def test_the_signature_is_checked_before_the_code_is_compiled() -> None:
     code = stored(EMPTY)
     set_source(code, "def (")
     assert fact_of(code) == "its stored code was altered after it was signed."
+
+
+def test_what_python_warned_of_then_is_no_fault_now() -> None:
+    """As SyntaxWarning, which a project may have made an error since."""
+    code = stored(
+        EMPTY
+        + r"""
+PATTERN = "\w+"
+IS_ONE = 1 is 1
+"""
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        migration = importer.load(code)
+        assert source.means_the_same(code.source_code, code.source_code + "# more\n")
+    assert sys.modules.get(NAME) is None
+    assert migration.name == "0002_prefs"

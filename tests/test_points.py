@@ -157,6 +157,26 @@ def test_a_failure_is_told_with_its_reason(users: History) -> None:
     assert not list(journal.broken_links(journal.read(connection)))
 
 
+def test_a_failure_at_the_end_of_a_migration_is_told_too(users: History) -> None:
+    """Where Django leaves the transaction open."""
+    orphans = """
+migrations.CreateModel("Part", [
+    ("id", models.BigAutoField(primary_key=True)),
+    ("thing", models.ForeignKey("users.Thing", models.CASCADE, null=True)),
+]),
+migrations.RunSQL("INSERT INTO users_part (id, thing_id) VALUES (1, 99)"),
+"""
+    users.write("users.0003_bad", orphans, [("users", "0002_prefs")])
+    with pytest.raises(DatabaseError):
+        users.migrate()
+    event = events(users)[-1]
+    assert (event.what, event.status) == ("apply users.0003_bad", "failed")
+    assert not connection.in_atomic_block
+    assert "users.0003_bad" not in users.recorded()
+    if connection.vendor != "mysql":
+        assert "users_part" not in users.tables()
+
+
 def test_a_step_without_an_end_is_told_as_started(users: History) -> None:
     entries = journal.read(connection)
     started = next(e for e in entries if e.fields["event"] == "started")

@@ -72,6 +72,7 @@ WANTED = [
     "merge",
     "migrate",
     "rebase",
+    "rebased by dependencies",
     "rename",
     "reversed",
     "several at once",
@@ -139,14 +140,15 @@ class Machine(RuleBasedStateMachine):
     # The repository
 
     def attempt_with_other(
-        self, what: str, pick: int, label: str, changes: Changes
+        self, what: str, pick: int, label: str, changes: Changes, **options: Any
     ) -> None:
         """With something on the other branch that this one has not."""
         ours, others = self.repository.current, self.repository.others()
         self.repository.current = other = others[pick % len(others)]
         self.attempt("commit", label, changes, "", label)
         self.repository.current = ours
-        self.attempt(what, other)
+        if self.attempt(what, other, **options) and not options.get("renumber", True):
+            COUNTS["rebased by dependencies"] += 1
 
     def attempt(self, what: str, *args: Any, **kwargs: Any) -> bool:
         try:
@@ -176,9 +178,9 @@ class Machine(RuleBasedStateMachine):
         self.attempt_with_other("merge", pick, label, changes)
 
     @precondition(lambda self: self.repository.others())
-    @rule(pick=numbers, label=apps, changes=changes)
-    def rebase(self, pick: int, label: str, changes: Changes) -> None:
-        self.attempt_with_other("rebase", pick, label, changes)
+    @rule(pick=numbers, label=apps, changes=changes, renumber=st.booleans())
+    def rebase(self, pick: int, label: str, changes: Changes, renumber: bool) -> None:
+        self.attempt_with_other("rebase", pick, label, changes, renumber=renumber)
 
     @rule(label=apps, title=titles, ahead=st.integers(0, 2))
     def rename(self, label: str, title: str, ahead: int) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+from io import StringIO
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import DatabaseError, connection, connections, transaction
 from django.db.migrations import executor
 from django.db.migrations.executor import MigrationExecutor
@@ -173,6 +175,48 @@ def test_a_squash_of_a_renamed_app_is_no_failure(
     assert names() == {"people.0001", "users.0001", "users.0002_b"}
     history.run("verify_migrations")
     assert not caplog.records
+
+
+# Checks out another branch while it runs.
+SWITCHES = """\
+from pathlib import Path
+
+from django.db import migrations
+
+HERE = Path(__file__).parent
+
+def switch(apps, schema_editor):
+    other = (HERE / "0001.py").read_text()
+    (HERE / "0003_c.py").write_text(other + "# of another branch")
+    (HERE / "0004_d.py").unlink()
+    (HERE.parent / "helpers.py").write_text("def word():\\n    return 'other'\\n")
+
+class Migration(migrations.Migration):
+    dependencies = [("users", "0001")]
+    operations = [migrations.RunPython(switch)]
+"""
+
+
+def test_what_ran_is_stored_though_another_branch_is_checked_out(
+    history: History,
+) -> None:
+    history.have("users: 0001")
+    history.write("users.0002_b", text=SWITCHES)
+    history.write("users.0003_c", dependencies=[("users", "0002_b")])
+    history.write("users.0004_d", dependencies=[("users", "0003_c")])
+    for name in ["users.0003_c", "users.0004_d"]:
+        text = "from users.helpers import word\n" + history.path(name).read_text()
+        history.path(name).write_text(text)
+    helper = "def word():\n    return 'ours'\n"
+    (history.folder / "users/helpers.py").write_text(helper)
+    names = ["users.0003_c", "users.0004_d"]
+    texts = {name: history.path(name).read_text() for name in names}
+    history.migrate()
+    codes = {".".join(key): code for key, code in stored().items()}
+    assert {name: codes[name].source_code for name in names} == texts
+    digest = source.digest(helper)
+    assert [codes[n].needed_digests["users.helpers"] for n in names] == [digest] * 2
+    assert codes["users.0004_d"].captured == "apply"
 
 
 def test_an_executor_driven_by_hand_stores(history: History) -> None:
@@ -368,6 +412,26 @@ def test_a_failing_capture_is_one_warning_that_names_it(
     assert "the disk is full" in record.getMessage()
 
 
+@pytest.mark.parametrize(
+    ("logger", "level"), [("", logging.ERROR), ("django_rewind", logging.CRITICAL)]
+)
+def test_a_warning_that_logging_drops_is_on_stderr(
+    history: History,
+    caplog: pytest.LogCaptureFixture,
+    broken_store: Any,
+    logger: str,
+    level: int,
+) -> None:
+    history.have("users: 0001 > 0002_b")
+    caplog.set_level(level, logger)
+    stderr = StringIO()
+    call_command("migrate", verbosity=0, stderr=stderr)
+    assert stderr.getvalue().count("The code of users.0002_b could not be stored") == 1
+    assert not caplog.records
+    assert logging.getLogger(logger).level == level
+    assert not logging.getLogger("django_rewind").handlers
+
+
 @pytest.mark.parametrize("name", ["read", "replaces", "module_name", "find"])
 def test_whatever_fails_in_a_capture_is_a_warning(
     history: History,
@@ -403,18 +467,14 @@ def warned_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [name for text in messages for name in re.findall(r"\busers\.\w+", text)]
 
 
-def test_a_file_that_vanishes_during_the_run_is_a_warning(
+def test_a_file_that_vanishes_before_it_is_read_is_a_warning(
     history: History, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # As with `git switch` in another terminal.
-    history.have("users: 0001")
-    path = history.write(
-        "users.0002_b",
-        "migrations.RunPython(lambda apps, editor: os.unlink(__file__))",
-        [("users", "0001")],
-    )
-    text = "import os\n" + path.read_text()
-    path.write_text(text)
+    # As with `git switch` in another terminal, in the moment in which Django loads it.
+    history.have("users: 0001 > 0002_b")
+    path = history.path("users.0002_b")
+    text = path.read_text()
+    path.write_text(text + "\nimport os\nos.unlink(__file__)\n")
     history.forget_modules()
     history.migrate()
     assert warned_of(caplog) == ["users.0002_b"]
@@ -507,3 +567,31 @@ def test_an_executor_may_have_djangos_own_recorder(history: History) -> None:
     assert history.recorded() == ["users.0001"]
     Executor(connection).migrate([("users", None)])
     assert history.recorded() == []
+
+
+@pytest.mark.only("mysql")
+@pytest.mark.parametrize("charset", ["utf8", "latin1"])
+def test_what_the_connection_cannot_say_is_stored(
+    history: History, monkeypatch: pytest.MonkeyPatch, charset: str
+) -> None:
+    """Before 5.2, Django's own default was utf8, which MySQL takes for utf8mb3."""
+    text = "WORD = '\N{SNOWMAN} \U0001f40d'\n"
+    helpers = history.folder / "users" / "helpers.py"
+    history.have("users: 0001 > 0002_b")
+    helpers.write_text(text, encoding="utf-8")
+    path = history.path("users.0002_b")
+    text = text + "from users.helpers import WORD as OTHER\n" + path.read_text()
+    path.write_text(text, encoding="utf-8")
+    connection.close()
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"charset": charset})
+    try:
+        history.migrate()
+        assert "verified" in history.run("verify_migrations")
+        assert stored()["users", "0002_b"].source_code == text
+        history.lose("users.0002_b")
+        helpers.unlink()
+        history.migrate("users", "0001")
+    finally:
+        connection.close()
+    monkeypatch.undo()
+    assert stored()["users", "0002_b"].source_code == text

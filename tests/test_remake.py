@@ -141,6 +141,29 @@ def test_nothing_of_the_run_is_applied_before_what_is_refused(
     assert (rows(ghost), ghost.columns("users_thing"), ghost.recorded()) == before
 
 
+def test_a_migration_with_its_own_way_to_be_applied_is_not_foreseen(
+    ghost: History,
+) -> None:
+    own = """
+from django.db import migrations, models
+
+class Migration(migrations.Migration):
+    dependencies = [("users", "0001")]
+    operations = [
+        migrations.AddField("thing", "prefs", models.TextField(default="")),
+    ]
+
+    def apply(self, project_state, schema_editor, collect_sql=False):
+        self.operations[0].state_forwards("users", project_state)
+        return project_state
+"""
+    ghost.write("users.0002_own", text=own)
+    before = rows(ghost)
+    ghost.migrate()
+    assert "users.0002_own" in ghost.recorded()
+    assert rows(ghost) == before
+
+
 @pytest.mark.parametrize(
     "first",
     [

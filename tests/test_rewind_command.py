@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 from django.core.management import CommandError
 from django.db import OperationalError, connection
+from django.db.migrations.exceptions import InconsistentMigrationHistory
 from django.db.migrations.executor import MigrationExecutor
+from django.dispatch import Signal
 
-from django_rewind import journal, locks, signals, store
-from django_rewind.exceptions import LockTimeout
+from django_rewind import journal, locks, plans, signals, store
+from django_rewind.exceptions import RUN_AGAIN, LockTimeout, Refused
 from django_rewind.management.commands import rewind as command
 from django_rewind.recorder import StoresCode
-from tests.history import History
+from tests.history import CREATE, History
 from tests.project import Project
 from tests.schemas import schema_of
 
@@ -105,12 +108,27 @@ def test_a_file_that_depends_on_a_ghost_goes_too_and_comes_back(
     history.migrate()
     history.lose("users.0002_prefs")
     history.have("blog: 0001")
-    assert steps(history) == [
+    assert steps(history, adopt=False) == [
         "blog.0001: depends on users.0002_prefs",
         "users.0002_prefs: ghost",
     ]
-    rewind(history, migrate=True)
+    rewind(history, migrate=True, adopt=False)
     assert history.recorded() == ["users.0001", "blog.0001"]
+
+
+def test_a_file_that_depends_on_a_ghost_no_more_stays(history: History) -> None:
+    history.have("users: 0001 > 0002_prefs; blog: 0001(users.0002_prefs)")
+    history.migrate()
+    history.sql("INSERT INTO blog_thing (id, name) VALUES (1, 'a')")
+    history.lose("users.0002_prefs")
+    history.have("blog: 0001")
+    assert steps(history) == [
+        "blog.0001: its file does the same, and depends on others",
+        "users.0002_prefs: ghost",
+    ]
+    rewind(history)
+    assert history.recorded() == ["users.0001", "blog.0001"]
+    assert history.sql("SELECT COUNT(*) FROM blog_thing")[0][0] == 1
 
 
 def test_steps_follow_the_order_of_application(history: History) -> None:
@@ -579,6 +597,167 @@ def test_a_database_that_is_lost_meanwhile_is_refused_too(
     assert (code, "OperationalError: the connection is lost" in text) == (2, True)
 
 
+# Edited by hand, to come after others
+
+ADD_A = 'migrations.AddField("thing", "a", models.IntegerField(null=True)),'
+NOOP = "migrations.RunPython(migrations.RunPython.noop, migrations.RunPython.noop),"
+
+
+@pytest.fixture
+def rebased(history: History) -> History:
+    """users.0002_x was applied after 0001; its file comes after 0002_new, as 0003_y."""
+    history.have("users: 0001 > 0002_x > 0003_y")
+    history.write("users.0002_x", ADD_X, [("users", "0001")])
+    history.migrate()
+    history.sql("INSERT INTO users_thing (id, name, x, y) VALUES (1, 'a', 5, 6)")
+    history.write("users.0002_new", dependencies=[("users", "0001")])
+    history.write("users.0002_x", ADD_X, [("users", "0002_new")])
+    return history
+
+
+def test_what_comes_after_an_unapplied_one_now_stays(rebased: History) -> None:
+    with pytest.raises(InconsistentMigrationHistory):
+        rebased.migrate()
+    assert steps(rebased, migrate=True) == [
+        "users.0002_x: its file does the same, and depends on others"
+    ]
+    output = rewind(rebased)
+    assert (
+        "users.0002_x stays with --migrate, once users.0002_new is applied, on which "
+        "its file depends.\nNothing to rewind without --migrate" in output
+    )
+    with pytest.raises(SystemExit):
+        rewind(rebased, check_only=True)
+    output = rewind(rebased, migrate=True)
+    assert "Applying users.0002_new... OK" in output
+    assert "Adopting users.0002_x... OK" in output
+    assert set(rebased.columns("users_thing")) == {"id", "name", "x", "y", "new"}
+    assert [*map(list, rebased.sql("SELECT x, y FROM users_thing"))] == [[5, 6]]
+    assert "Nothing to rewind in" in rewind(rebased, migrate=True)
+    rebased.run("verify_migrations", "users")
+    assert not list(journal.broken_links(journal.read(connection)))
+
+
+def test_and_back_on_the_branch_from_before(rebased: History) -> None:
+    rewind(rebased, migrate=True)
+    rebased.write("users.0002_x", ADD_X, [("users", "0001")])
+    rebased.lose("users.0002_new")
+    assert steps(rebased) == [
+        "users.0002_x: its file does the same, and depends on others",
+        "users.0002_new: ghost",
+    ]
+    rewind(rebased)
+    assert sorted(rebased.recorded()) == ["users.0001", "users.0002_x", "users.0003_y"]
+    assert [*map(list, rebased.sql("SELECT x, y FROM users_thing"))] == [[5, 6]]
+    rebased.run("verify_migrations", "users")
+
+
+def test_a_restore_point_from_before_is_still_one(rebased: History) -> None:
+    rebased.run("restore_point", "before")
+    rewind(rebased, migrate=True)
+    assert [step.partition(":")[0] for step in steps(rebased, to="before")] == [
+        "users.0003_y",
+        "users.0002_x",
+        "users.0002_new",
+    ]
+    rebased.write("users.0002_x", ADD_X, [("users", "0001")])
+    rebased.lose("users.0002_new")
+    rewind(rebased)
+    assert steps(rebased, to="before") == []
+
+
+@pytest.mark.parametrize("migration", ["0002_x", "0003_y"])
+def test_what_does_not_fit_after_the_other_is_applied_again(
+    history: History, migration: str
+) -> None:
+    alter = 'migrations.AlterField("thing", "name", models.{}(null=True)),'
+    before = {"0002_x": "0001", "0003_y": "0002_x"}
+    history.have("users: 0001 > 0002_x > 0003_y")
+    history.write(
+        f"users.{migration}", alter.format("TextField"), [("users", before[migration])]
+    )
+    history.migrate()
+    history.write("users.0002_new", alter.format("IntegerField"), [("users", "0001")])
+    if migration == "0002_x":
+        operations = alter.format("TextField")
+    else:
+        operations = (
+            'migrations.AddField("thing", "x", models.IntegerField(null=True)),'
+        )
+    history.write("users.0002_x", operations, [("users", "0002_new")])
+    assert sorted(steps(history, migrate=True)) == [
+        "users.0002_x: its file depends on users.0002_new, not applied",
+        "users.0003_y: depends on users.0002_x",
+    ]
+    output = rewind(history)
+    assert "users.0002_x is left alone: its file depends on" in output
+    assert "Nothing to rewind without --migrate" in output
+    rewind(history, migrate=True)
+    assert history.recorded() == [
+        *("users.0001", "users.0002_new", "users.0002_x", "users.0003_y")
+    ]
+
+
+def test_what_migrate_would_refuse_is_refused_first(history: History) -> None:
+    history.have("users: 0001 > 0002_x > 0003_y")
+    history.migrate()
+    recorder = MigrationExecutor(connection).recorder
+    history.make_ghost("blog.0001")
+    recorder.migration_qs.filter(app="users", name="0002_x").delete()
+    code, text = refusal(history, migrate=True)
+    assert code == command.REFUSED
+    assert (
+        "users.0003_y: it depends on users.0002_x, which is not recorded, and "
+        "'migrate' refuses that." in text
+    )
+    assert history.recorded("blog") == ["blog.0001"]
+    rewind(history, "users", "0001")
+    assert history.recorded("users") == ["users.0001"]
+
+
+@pytest.mark.parametrize("edit", ["", NOOP])
+def test_those_before_and_after_it_change_places(history: History, edit: str) -> None:
+    history.have("users: 0001 > 0002_c > 0003_a > 0004_b")
+    history.migrate()
+    history.sql("INSERT INTO users_thing (id, name, a, b, c) VALUES (1, 'a', 2, 3, 4)")
+    history.lose("users.0002_c", "users.0004_b")
+    history.have("users: 0001 > 0002_b > 0003_a > 0004_c")
+    history.write("users.0003_a", ADD_A + edit, [("users", "0002_b")])
+    rewind(history, migrate=True)
+    assert "Nothing to rewind in" in rewind(history)
+    assert len(history.recorded()) == 4
+    if not edit:
+        found = history.sql("SELECT a, b, c FROM users_thing")
+        assert [*map(list, found)] == [[2, 3, 4]]
+    history.migrate("users", "0001")
+    assert history.columns("users_thing") == ["id", "name"]
+
+
+@pytest.mark.parametrize("edit", ["", NOOP])
+def test_the_one_before_it_comes_after_it_now(history: History, edit: str) -> None:
+    history.have("users: 0001 > 0002_c > 0003_a")
+    history.migrate()
+    history.sql("INSERT INTO users_thing (id, name, a, c) VALUES (1, 'a', 2, 3)")
+    history.lose("users.0002_c")
+    history.write("users.0003_a", ADD_A + edit, [("users", "0001")])
+    history.write("users.0004_c", dependencies=[("users", "0003_a")])
+    rewind(history, migrate=True)
+    assert "Nothing to rewind in" in rewind(history)
+    assert sorted(history.recorded()) == ["users.0001", "users.0003_a", "users.0004_c"]
+    if not edit:
+        found = history.sql("SELECT a, c FROM users_thing")
+        assert [*map(list, found)] == [[2, 3]]
+    history.migrate("users", "0001")
+    assert history.columns("users_thing") == ["id", "name"]
+
+
+def test_without_adoption_it_is_applied_again(rebased: History) -> None:
+    assert sorted(steps(rebased, migrate=True, adopt=False)) == [
+        "users.0002_x: its file depends on users.0002_new, not applied",
+        "users.0003_y: depends on users.0002_x",
+    ]
+
+
 # Asking
 
 
@@ -594,6 +773,26 @@ def test_only_the_word_yes_goes_on(
     monkeypatch.setattr("builtins.input", lambda _: "yes")
     output = rewind(ghosts, interactive=True)
     assert "This destroys data:" in output
+    assert len(ghosts.recorded()) == 2
+
+
+def test_nobody_is_asked_where_nothing_can_be_done(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history.have("users: 0001 > 0002_x")
+    history.migrate()
+    history.lose("users.0002_x")
+    history.have("users: 0001 > 0002_first")
+    history.write("users.0003_x", ADD_X, [("users", "0002_first")])
+    monkeypatch.setattr("builtins.input", Mock(side_effect=AssertionError))
+    assert "Nothing to rewind without --migrate" in rewind(history, interactive=True)
+
+
+def test_told_to_be_silent_it_tells_what_goes(ghosts: History) -> None:
+    output = rewind(ghosts, verbosity=0)
+    assert output.startswith("Rewind plan for database 'default':\n")
+    assert output.endswith("drops users_thing.prefs: 1 value that is not null\n")
+    assert rewind(ghosts, verbosity=0) == ""
     assert len(ghosts.recorded()) == 2
 
 
@@ -700,6 +899,70 @@ def test_after_a_stop_of_what_was_expected_it_is_reviewed_again(
         "Remove the cause, review what is left with --plan, and run it with the digest "
         "of that."
     )
+
+
+@pytest.fixture
+def both(ghosts: History) -> History:
+    """The same in two databases, where an order to stop is obeyed."""
+    ghosts.find("users.0002_prefs", "users.0003_x", "blog.0002_b")
+    ghosts.migrate(database="other")
+    ghosts.lose("users.0002_prefs", "users.0003_x", "blog.0002_b")
+    return ghosts
+
+
+def stop_at(
+    monkeypatch: pytest.MonkeyPatch, history: History, where: str, **options: Any
+) -> str:
+    """What it says last, of a rewind of both that stops there."""
+    unapply = MigrationExecutor.unapply_migration
+
+    def fail(self: Any, state: Any, migration: Any, *args: Any, **kwargs: Any) -> Any:
+        if f"{self.connection.alias}: {migration}" == where:
+            raise OSError("the disk is gone")
+        return unapply(self, state, migration, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MigrationExecutor, "unapply_migration", fail)
+        code, message = refusal(history, databases=["default", "other"], **options)
+    assert code == command.STOPPED
+    return message.splitlines()[-1].strip()
+
+
+# users.0003_x is the last one that was applied, and blog.0002_b the one before it.
+@pytest.mark.parametrize(
+    ("where", "commands"),
+    [
+        ("default: blog.0002_b", ["1 --fake", "2 --fake --database other"]),
+        ("other: users.0003_x", ["2 --fake --database other"]),
+        ("other: blog.0002_b", ["1 --fake --database other"]),
+    ],
+)
+def test_after_a_stop_of_steps_in_several_databases_no_more_is_taken(
+    both: History, monkeypatch: pytest.MonkeyPatch, where: str, commands: list[str]
+) -> None:
+    how = ", then ".join(f"'manage.py rewind --steps {each}'" for each in commands)
+    said = stop_at(monkeypatch, both, where, steps=2, fake=True)
+    assert said == f"Remove the cause and run {how}."
+
+
+def test_after_a_stop_before_anything_was_done_it_is_the_same_again(
+    both: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = "default: users.0003_x"
+    assert stop_at(monkeypatch, both, where, steps=2) == RUN_AGAIN
+
+
+def test_after_a_stop_in_the_second_database_the_rest_is_reviewed(
+    both: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = plan(both, databases=["default", "other"])["digest"]
+    assert stop_at(monkeypatch, both, "other: users.0003_x", expect=digest) == (
+        "Remove the cause, review what is left with --plan --database other, and run "
+        "it with the digest of that."
+    )
+    digest = plan(both, databases=["other"])["digest"]
+    rewind(both, databases=["other"], expect=digest)
+    assert len(both.recorded(alias="other")) == 2
 
 
 def test_what_was_done_before_it_went_forward_is_said(
@@ -811,6 +1074,62 @@ def test_signals(ghosts: History) -> None:
     ]
 
 
+@contextmanager
+def raising(signal: Signal) -> Iterator[None]:
+    """As long as it lasts, a receiver that raises."""
+
+    def receive(**kwargs: Any) -> None:
+        raise ValueError("not now")
+
+    signal.connect(receive)
+    try:
+        yield
+    finally:
+        signal.disconnect(receive)
+
+
+def test_a_receiver_that_raises_before_it_begins_refuses(ghosts: History) -> None:
+    with raising(signals.pre_rewind):
+        code, message = refusal(ghosts)
+    assert code == command.REFUSED
+    assert message == (
+        "A receiver of pre_rewind raised ValueError: not now. Nothing was changed in "
+        "database 'default'. --traceback shows which one it is."
+    )
+    assert len(ghosts.recorded()) == 5
+
+
+@pytest.mark.parametrize("migrate", [True, False])
+def test_a_receiver_that_raises_at_the_end_takes_nothing_back(
+    ghosts: History, migrate: bool
+) -> None:
+    with raising(signals.post_rewind):
+        code, message = refusal(ghosts, "blog", migrate=migrate)
+    assert code == command.STOPPED
+    assert message.splitlines() == [
+        "Stopped at the end: ValueError: not now",
+        (
+            "  A receiver of post_rewind raised this, after all was done. --traceback "
+            "shows which one it is."
+        ),
+        f"  Done: blog.0002_b{', migrate' if migrate else ''}.",
+        "  Left: nothing.",
+        "  Nothing of the plan is left to be done.",
+    ]
+    assert "blog.0002_b" not in ghosts.recorded()
+
+
+def test_a_receiver_that_raises_leaves_the_other_databases(both: History) -> None:
+    with raising(signals.post_rewind):
+        code, message = refusal(both, databases=["default", "other"], steps=1)
+    assert code == command.STOPPED
+    assert message.splitlines()[2:] == [
+        "  Done: users.0003_x in database 'default'.",
+        "  Left: database 'other'.",
+        "  Remove the cause and run 'manage.py rewind --steps 1 --database other'.",
+    ]
+
+
 # Databases
 
 
@@ -828,6 +1147,27 @@ def test_each_database_on_its_own(ghosts: History) -> None:
     default, other = output.partition("Database: default")[2].split("Database: other")
     assert "Unapplying users.0003_x... OK" in default
     assert "Unapplying" not in other
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_what_does_not_fit_while_another_process_works_is_planned_again(
+    ghosts: History, monkeypatch: pytest.MonkeyPatch, is_over: bool
+) -> None:
+    make = plans.make
+    waited: list[locks.Guard] = []
+
+    def refuse(connection: Any, request: Any) -> Any:
+        monkeypatch.setattr(plans, "make", make)
+        if is_over:
+            recorder = MigrationExecutor(connection).recorder
+            recorder.record_unapplied("users", "0003_x")
+        raise Refused("rewind", [])
+
+    monkeypatch.setattr(plans, "make", refuse)
+    monkeypatch.setattr(locks.Guard, "is_taken", lambda guard: not is_over)
+    monkeypatch.setattr(locks.Guard, "acquire", lambda guard: waited.append(guard))
+    rewind(ghosts, plan=True)
+    assert len(waited) == (0 if is_over else 1)
 
 
 def test_what_another_process_did_meanwhile_is_said(
@@ -855,6 +1195,47 @@ def test_a_plan_that_changed_since_it_was_shown_is_not_carried_out(
     assert code == 2
     assert "The plan for database 'default' changed since it was shown." in message
     assert "users.0003_x" in ghosts.recorded()
+
+
+def test_what_was_not_shown_is_not_carried_out(
+    ghosts: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody reviewed it, and all the same it was shown what would go."""
+    before_it_waits(monkeypatch, lambda: ghosts.migrate("users", "0002"))
+    code, message = refusal(ghosts, steps=1)
+    assert code == command.REFUSED
+    assert message == (
+        "Another process changed database 'default' meanwhile: the plan for it now has "
+        "blog.0002_b, which was not shown. Nothing was changed in it. Look at the new "
+        "plan with --plan."
+    )
+    assert ghosts.recorded() == [
+        "users.0001",
+        "users.0002_prefs",
+        "blog.0001",
+        "blog.0002_b",
+    ]
+
+
+def test_a_part_of_what_was_shown_is_carried_out(
+    ghosts: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_it_waits(monkeypatch, lambda: ghosts.migrate("blog", "0001"))
+    rewind(ghosts)
+    assert ghosts.recorded() == ["users.0001", "blog.0001"]
+
+
+def before_it_waits(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """What another process does, before this one has the lock."""
+    holding = locks.holding
+
+    def hold(*args: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(locks, "holding", holding)
+            act()
+        return holding(*args)
+
+    monkeypatch.setattr(locks, "holding", hold)
 
 
 def test_a_refusal_after_another_database_was_changed_is_a_stop(
@@ -927,8 +1308,11 @@ def test_a_stop_names_the_databases_that_are_done(
     monkeypatch.setattr(MigrationExecutor, "unapply_migration", fail)
     code, message = refusal(ghosts, all_databases=True)
     assert code == 3
-    assert "Done: database 'default', users.0003_x, blog.0002_b." in message
-    assert "Left: users.0002_prefs." in message
+    assert (
+        "Done: database 'default', users.0003_x in database 'other', blog.0002_b in "
+        "database 'other'."
+    ) in message
+    assert "Left: users.0002_prefs in database 'other'." in message
 
 
 def test_fake_removes_the_records_only(ghosts: History) -> None:
@@ -948,6 +1332,34 @@ def test_automatically(ghosts: History) -> None:
     assert output.count("Operations to perform:") == 1
     assert len(ghosts.recorded()) == 2
     assert "rewinding first" not in ghosts.migrate()
+
+
+def test_automatically_for_one_app_leaves_the_others(history: History) -> None:
+    history.have("users: 0001; blog: 0001")
+    history.write("users.0002_x", ADD_X, [("users", "0001")])
+    history.migrate()
+    history.sql("INSERT INTO users_thing (id, name, x) VALUES (1, 'a', 5)")
+    history.sql("INSERT INTO blog_thing (id, name) VALUES (1, 'a')")
+    history.install(DJANGO_REWIND_AUTO=True, DEBUG=True)
+    # Renumbered, and edited.
+    history.lose("users.0002_x")
+    history.write("users.0002_new", dependencies=[("users", "0001")])
+    history.write("users.0003_x", ADD_X, [("users", "0002_new")])
+    create = CREATE.replace("max_length=50", "max_length=60")
+    history.write("blog.0001", create)
+    history.migrate("users")
+    assert sorted(history.recorded("users")) == [
+        "users.0001",
+        "users.0002_new",
+        "users.0003_x",
+    ]
+    assert history.sql("SELECT x FROM users_thing")[0][0] == 5
+    assert history.sql("SELECT COUNT(*) FROM blog_thing")[0][0] == 1
+    history.lose("blog.0001")
+    history.install(INSTALLED_APPS=["django_rewind", "users"], DJANGO_REWIND_AUTO=True)
+    with pytest.raises(CommandError, match="No installed app with label 'blog'"):
+        history.migrate("blog")
+    assert history.recorded("blog") == ["blog.0001"]
 
 
 def test_not_automatically_where_debug_is_off(ghosts: History) -> None:

@@ -14,6 +14,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.utils import ConnectionHandler
 
 from tests.history import MIGRATION, History
+from tests.schemas import schema_of
 
 ADD = 'migrations.AddField("thing", "{0}", models.IntegerField(null=True)),'
 CREATE = """migrations.CreateModel("Thing", [
@@ -829,6 +830,112 @@ def test_a_view_that_goes_first_is_not_in_the_way(unique_x: History) -> None:
     unique_x.lose("users.0002_x")
     assert rewind(unique_x)[0] == 0
     assert unique_x.recorded() == ["users.0001"]
+
+
+ANOTHER_KEY = """
+migrations.CreateModel(
+    "Thing", [("code", models.CharField(max_length=9, primary_key=True))]
+),
+"""
+TO_ITSELF = 'migrations.AddField("thing", "m", models.ManyToManyField("users.Thing")),'
+TO_OTHER = 'migrations.AddField("thing", "m", models.ManyToManyField("users.Other")),'
+OTHER = """
+migrations.CreateModel("Other", [("id", models.BigAutoField(primary_key=True))]),
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "ghosts"),
+    [
+        ("", ['migrations.DeleteModel("Thing"),', ANOTHER_KEY]),
+        ("", ['migrations.DeleteModel("Thing"),' + ANOTHER_KEY]),
+        ("", ['migrations.RenameModel("Thing", "Old"),', ANOTHER_KEY]),
+        (
+            OTHER + TO_ITSELF,
+            ['migrations.RemoveField("thing", "m"),', TO_OTHER],
+        ),
+        (
+            OTHER + TO_ITSELF,
+            ['migrations.RemoveField("thing", "m"),' + TO_OTHER],
+        ),
+    ],
+)
+def test_a_table_that_the_plan_makes_again_is_not_in_the_way(
+    history: History, before: str, ghosts: list[str]
+) -> None:
+    history.have("users: 0001")
+    if before:
+        history.write("users.0001_more", before, [("users", "0001")])
+    history.migrate()
+    schema, recorded = schema_of("default"), history.recorded()
+    last = recorded[-1].partition(".")[2]
+    names = [f"0002_ghost_{number}" for number in range(len(ghosts))]
+    for name, operations in zip(names, ghosts):
+        history.write(f"users.{name}", operations, [("users", last)])
+        last = name
+    history.migrate()
+    history.lose(*(f"users.{name}" for name in names))
+    code, text = rewind(history)
+    assert code == 0, text
+    assert history.recorded() == recorded
+    assert schema_of("default") == schema
+
+
+def test_a_table_that_is_another_model_s_now_is_in_the_way(history: History) -> None:
+    """Though it was made, dropped and made again: in the end it would be dropped."""
+    history.have("users: 0001; blog: 0001")
+    make = (
+        "migrations.CreateModel('A', [('id', models.BigAutoField(primary_key=True))])"
+    )
+    drop = "migrations.DeleteModel('A')"
+    again = f"{make},\n{drop},\n{make},"
+    history.write("users.0002_a", again, [("users", "0001")])
+    claim = f"""
+    migrations.SeparateDatabaseAndState(state_operations=[
+        {make[:-1]}, options={{"db_table": "users_a"}})
+    ]),
+    """
+    history.write("blog.0002_claim", claim, [("blog", "0001")])
+    history.migrate()
+    history.lose("users.0002_a")
+    code, text = rewind(history)
+    assert code == 2
+    assert "it would drop the table users_a, which is now that of blog.A." in text
+
+
+EXTENSION = """
+from django.contrib.postgres.operations import TrigramExtension
+from django.db import migrations
+
+
+class Migration(migrations.Migration):
+    dependencies = [("{0}", "0001")]
+    operations = [TrigramExtension()]
+"""
+
+
+@pytest.mark.only("postgresql")
+def test_an_extension_that_another_one_makes_too_is_in_the_way(
+    history: History,
+) -> None:
+    history.have("users: 0001; blog: 0001")
+    for label in ("users", "blog"):
+        text = EXTENSION.format(label)
+        history.write(f"{label}.0002_trigram", text=text)
+    history.migrate()
+    history.lose("users.0002_trigram")
+    code, text = rewind(history)
+    assert code == 2
+    assert (
+        "users.0002_trigram: it would drop the extension pg_trgm, which "
+        "blog.0002_trigram makes too, and that stays."
+    ) in text
+    history.lose("blog.0002_trigram")
+    code, text = rewind(history)
+    assert code == 0, text
+    assert "drops the extension pg_trgm" in text
+    found = history.sql("SELECT 1 FROM pg_extension WHERE extname = 'pg_trgm'")
+    assert not found
 
 
 @pytest.mark.only("postgresql")

@@ -76,6 +76,25 @@ def test_the_target_may_be_a_ghost(history: History) -> None:
     assert history.columns("users_thing") == ["id", "name", "a"]
 
 
+def test_files_recorded_after_a_ghost_that_is_the_target_are_reversed(
+    history: History,
+) -> None:
+    history.have("users: 0001 > 0002_a")
+    history.migrate()
+    history.lose("users.0002_a")
+    history.have("users: 0001 > 0002_b > 0003_c; blog: 0001(users.0002_b)")
+    history.migrate()
+    history.migrate("users", "0002_a")
+    assert history.recorded() == ["users.0001", "users.0002_a"]
+    assert history.columns("users_thing") == ["id", "name", "a"]
+    history.migrate()
+    assert history.recorded("users")[1:] == [
+        "users.0002_a",
+        "users.0002_b",
+        "users.0003_c",
+    ]
+
+
 def test_ghosts_and_files_are_reversed_together(history: History) -> None:
     history.have("users: 0001 > 0002_a > 0003_b; blog: 0001(users.0002_a) > 0002_c")
     history.migrate()
@@ -84,6 +103,27 @@ def test_ghosts_and_files_are_reversed_together(history: History) -> None:
     assert history.recorded() == ["users.0001"]
     assert history.tables() >= {"users_thing"}
     assert "blog_thing" not in history.tables()
+
+
+def test_what_fails_on_the_data_that_is_there_is_refused(history: History) -> None:
+    history.have("users: 0001")
+    history.write("users.0001", PERSON)
+    history.write("users.0002_free", NULLABLE, [("users", "0001")])
+    history.write("users.0003_x", "", [("users", "0002_free")])
+    history.migrate()
+    history.sql("INSERT INTO users_person (id, age) VALUES (1, NULL)")
+    history.lose("users.0002_free", "users.0003_x")
+    with pytest.raises(CommandError) as refusal:
+        history.migrate("users", "0001")
+    assert "Nothing was changed." in str(refusal.value)
+    assert (
+        "users.0002_free: it would make users_person.age NOT NULL again, and 1 row has "
+        "NULL there." in str(refusal.value)
+    )
+    assert len(history.recorded()) == 3
+    history.sql("UPDATE users_person SET age = 1")
+    history.migrate("users", "0001")
+    assert history.recorded("users") == ["users.0001"]
 
 
 def test_zero_reverses_an_app_without_any_file(history: History) -> None:
@@ -136,6 +176,11 @@ def test_a_ghost_is_applied_again_with_other_code_and_nothing_is_lost(
     assert [code.source_code for code in codes] == [first]
 
 
+PERSON = """
+migrations.CreateModel("Person", [
+    ("id", models.BigAutoField(primary_key=True)), ("age", models.IntegerField()),
+]),"""
+NULLABLE = 'migrations.AlterField("person", "age", models.IntegerField(null=True)),'
 ADD_TEXT = 'migrations.AddField("thing", "text", models.TextField(default="")),'
 IRREVERSIBLE = """
 migrations.RunPython(lambda apps, schema_editor: None),
@@ -542,3 +587,115 @@ def test_that_it_was_faked_is_signed(history: History) -> None:
     with pytest.raises(CommandError, match=r"users\.0002_a: .* altered"):
         history.migrate("users", "0001")
     assert "b" in history.columns("users_thing")
+
+
+DEPENDS_ON_A_SETTING = """\
+from django.conf import settings
+from django.db import migrations, models
+
+class Migration(migrations.Migration):
+    dependencies = [("users", "0001")]
+    operations = [
+        migrations.AddField("thing", name, models.IntegerField(null=True))
+        for name in ["a", settings.FEATURE]
+        if name
+    ]
+"""
+
+
+@pytest.mark.parametrize("other", ["", "other", None])
+def test_a_ghost_that_does_something_else_under_these_settings_is_refused(
+    history: History, other: str | None
+) -> None:
+    history.have("users: 0001")
+    history.write("users.0002_b", text=DEPENDS_ON_A_SETTING)
+    history.install(FEATURE="feature")
+    history.migrate()
+    history.lose("users.0002_b")
+    if other is None:
+        # The setting is here.
+        assert "may stop half-way" not in history.migrate("users", "0001")
+        assert history.columns("users_thing") == ["id", "name"]
+        return
+    history.install(FEATURE=other)
+    for command in (["migrate", "users", "0001"], ["rewind", "--noinput"]):
+        with pytest.raises(CommandError) as refused:
+            history.run(*command)
+        assert "users.0002_b: its stored code makes other" in str(refused.value)
+    assert history.columns("users_thing") == ["id", "name", "a", "feature"]
+    assert history.recorded() == ["users.0001", "users.0002_b"]
+
+
+# Two recipes for altering a model of another app from one's own.
+OF_ANOTHER_APP = """\
+from django.db import migrations, models
+
+class Migration(migrations.Migration):
+    dependencies = [("users", "0001"), ("blog", "0001")]
+    operations = [migrations.AddField("thing", "phone", models.IntegerField(null=True))]
+"""
+BY_REPLACING = (
+    OF_ANOTHER_APP
+    + """
+    replaces = [("blog", "0002_phone")]
+
+    def __init__(self, name, app_label):
+        super().__init__(name, "blog")
+"""
+)
+BY_ITS_METHODS = (
+    OF_ANOTHER_APP
+    + """
+    def _as_blog(self, method, *args, **kwargs):
+        before, self.app_label = self.app_label, "blog"
+        try:
+            return method(*args, **kwargs)
+        finally:
+            self.app_label = before
+
+    def apply(self, *args, **kwargs):
+        return self._as_blog(super().apply, *args, **kwargs)
+
+    def unapply(self, *args, **kwargs):
+        return self._as_blog(super().unapply, *args, **kwargs)
+
+    def mutate_state(self, *args, **kwargs):
+        return self._as_blog(super().mutate_state, *args, **kwargs)
+"""
+)
+
+
+@pytest.mark.parametrize("text", [BY_REPLACING, BY_ITS_METHODS])
+@pytest.mark.parametrize("lost", ["", "0003_b", "0002_phone 0003_b"])
+def test_a_migration_that_alters_another_apps_model_is_reversed(
+    history: History, text: str, lost: str
+) -> None:
+    history.have("users: 0001; blog: 0001")
+    history.write("users.0002_phone", text=text)
+    history.write("users.0003_b", dependencies=[("users", "0002_phone")])
+    history.migrate()
+    assert "phone" in history.columns("blog_thing")
+    assert "verified" in history.run("verify_migrations")
+    history.lose(*(f"users.{name}" for name in lost.split()))
+    assert "phone" in history.migrate("users", "0001", plan=True)
+    history.migrate("users", "0001")
+    assert "phone" not in history.columns("blog_thing")
+    assert history.recorded("users") == ["users.0001"]
+    assert history.recorded("blog") == ["blog.0001"]
+    if not lost:
+        history.migrate()
+        assert "phone" in history.columns("blog_thing")
+
+
+def test_such_a_ghost_is_rewound(history: History) -> None:
+    history.have("users: 0001; blog: 0001")
+    history.write("users.0002_phone", text=BY_REPLACING)
+    history.migrate()
+    history.lose("users.0002_phone")
+    plan = history.run("rewind", plan=True)
+    assert "users.0002_phone (ghost; from stored code)\n    drops blog_thing.phone" in (
+        plan
+    )
+    history.run("rewind", interactive=False)
+    assert history.columns("blog_thing") == ["id", "name"]
+    assert "Nothing to rewind" in history.run("rewind", interactive=False)

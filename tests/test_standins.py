@@ -12,7 +12,6 @@ import pytest
 from django.apps import apps
 from django.conf import settings
 from django.core.management import CommandError
-from django.db import connection
 
 from tests.history import History
 
@@ -147,10 +146,15 @@ def test_data_that_differs_is_used_as_it_was_applied(branches: Branches) -> None
 
 VALUES = """
 import re
+from abc import ABC
+from collections import OrderedDict, deque
 from datetime import date
 from decimal import Decimal
 from functools import partial
+from types import SimpleNamespace
 from typing import NamedTuple
+
+from django.db import models
 
 DAY = date({0}, 1, 1)
 RATE = Decimal({0})
@@ -168,12 +172,39 @@ class Base:
 
 class Tool(Base):
     year = {0}
+
+
+YEARS = OrderedDict(year={0})
+LAST = deque([{0}])
+SPACE = SimpleNamespace(year={0})
+
+
+class Part(ABC):
+    year = {0}
+
+
+class Table(dict):
+    year = {0}
+
+
+class Rows(models.QuerySet):
+    year = {0}
+    if {0} == 2000:
+        only_then = 2000
+
+
+class Keeper(models.Manager.from_queryset(Rows)):
+    year = {0}
 """
 
 
 @pytest.mark.parametrize(
     "value",
-    ["DAY.year", "RATE", "PATTERN.pattern", "AGAIN()", "Row().year", "Tool().year"],
+    [
+        *("DAY.year", "RATE", "PATTERN.pattern", "AGAIN()", "Row().year"),
+        *("Tool().year", "YEARS['year']", "LAST[0]", "SPACE.year", "Part.year"),
+        *("Table().year", "Rows.only_then", "Keeper.year", "Keeper().all().year"),
+    ],
 )
 def test_a_value_or_plain_class_that_differs(branches: Branches, value: str) -> None:
     branches.write("users/values.py", VALUES.format(2000))
@@ -181,6 +212,154 @@ def test_a_value_or_plain_class_that_differs(branches: Branches, value: str) -> 
     branches.migrate(imports, BACK.replace("what()", f"str({value})"))
     branches.write("users/values.py", VALUES.format(3000))
     assert branches.seen() == "2000"
+
+
+OBJECTS = """
+import re
+from collections import namedtuple
+from dataclasses import dataclass
+from enum import Enum
+
+from django.db import migrations
+from django.db.models import F, Index, Q, Value
+from django.db.models.functions import Upper
+from django.utils.safestring import mark_safe
+from django.utils.translation import gettext_lazy
+
+from core.rules import Rule
+
+NAME = {0!r}
+
+
+class Service:
+    def __call__(self):
+        return {0!r}
+
+    run = __call__
+
+
+class Kind(Enum):
+    STORED = "stored"
+    EDITED = "edited"
+
+
+@dataclass(frozen=True)
+class Plan:
+    name: str
+
+
+class Mark(Upper):
+    pass
+
+
+Row = namedtuple("Row", "name")
+
+CONDITION = Q(name={0!r})
+FIELD = F({0!r})
+VALUE = Value({0!r})
+EXPRESSION = Upper(Value({0!r}))
+OWN_EXPRESSION = Mark(Value({0!r}))
+INDEX = Index(fields=["name"], name={0!r})
+OPERATION = migrations.RunSQL({0!r})
+SERVICE = Service()
+RUN = Service().run
+METHOD = {{"stored": str.lower, "edited": str.upper}}[{0!r}]
+CHANGE = re.compile({0!r}).sub
+JOIN = {0!r}.join
+ROW = Row({0!r})
+PLAN = Plan({0!r})
+KIND = Kind({0!r})
+SAFE = mark_safe({0!r})
+LAZY = gettext_lazy({0!r})
+RULE = Rule({0!r})
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CONDITION", "CONDITION.children[0][1]"),
+        ("FIELD", "FIELD.name"),
+        ("VALUE", "VALUE.value"),
+        ("EXPRESSION", "EXPRESSION.source_expressions[0].value"),
+        ("OWN_EXPRESSION", "OWN_EXPRESSION.source_expressions[0].value"),
+        ("INDEX", "INDEX.name"),
+        ("OPERATION", "OPERATION.sql"),
+        ("SERVICE", "SERVICE()"),
+        ("RUN", "RUN()"),
+        ("METHOD", "METHOD('Stored') and METHOD('STORED')"),
+        ("CHANGE", "CHANGE.__self__.pattern"),
+        ("JOIN", "JOIN(['', ''])"),
+        *((name, f"{name}.name") for name in ("ROW", "PLAN", "RULE")),
+        ("KIND", "KIND.value"),
+        *((name, f"str({name})") for name in ("SAFE", "LAZY")),
+    ],
+)
+def test_an_object_that_differs(branches: Branches, name: str, value: str) -> None:
+    branches.write(
+        "core/rules.py", "class Rule:\n    def __init__(self, n): self.name = n\n"
+    )
+    branches.write("users/values.py", OBJECTS.format("stored"))
+    branches.migrate(f"from users.values import {name}", BACK.replace("what()", value))
+    branches.write("users/values.py", OBJECTS.format("edited"))
+    assert branches.seen() == "stored"
+
+
+@pytest.mark.parametrize("name", ["FIELD", "SIGNAL", "ERROR", "APPLICATION"])
+def test_an_object_of_a_framework_is_the_checkouts_own(
+    branches: Branches, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others may know it: what stored code does to one more would be lost."""
+    folder = branches.history.folder / "site-packages"
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "framework", raising=False)
+    branches.write(
+        "site-packages/framework.py",
+        "class Application:\n    def __init__(self, x): pass\n",
+    )
+    text = """
+        from django.db import models
+        from django.dispatch import Signal
+        from framework import Application
+        class WordField(models.CharField): pass
+        FIELD = WordField(max_length={0})
+        SIGNAL = Signal(use_caching={0})
+        ERROR = ValueError({0})
+        APPLICATION = Application({0})
+        """
+    branches.write("users/values.py", text.format(1))
+    branches.migrate(
+        f"from users.values import {name}",
+        f"""
+        def back(apps, schema_editor):
+            import sys
+            is_own = {name} is sys.modules["users.values"].{name}
+            note(apps, schema_editor, str(is_own))
+        """,
+    )
+    branches.write("users/values.py", text.format(2))
+    __import__("users.values")
+    assert branches.seen() == "True"
+
+
+def test_operations_of_the_migrations_package(branches: Branches) -> None:
+    path = "users/migrations/__init__.py"
+    operation = """
+        from django.db import migrations
+        V = migrations.RunSQL(
+            migrations.RunSQL.noop, "UPDATE users_thing SET name = '{0}'"
+        )
+        """
+    branches.write(path, operation.format("stored"))
+    text = REVERSE.format(imports="from . import V", code="")
+    text = text.replace("migrations.RunPython(migrations.RunPython.noop, back)", "V")
+    history = branches.history
+    history.write("users.0002", text=text)
+    history.migrate()
+    history.sql("INSERT INTO users_thing (name) VALUES ('')")
+    history.lose("users.0002")
+    branches.write(path, operation.format("edited"))
+    assert branches.seen() == "stored"
 
 
 @pytest.mark.parametrize(
@@ -275,6 +454,51 @@ def test_the_migrations_package_itself(branches: Branches) -> None:
     assert branches.seen() == "stored"
 
 
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"users/tools.py": "def what(): return 'stored'\n"},
+        {
+            "users/tools/__init__.py": "from .what import what\n",
+            "users/tools/what.py": "def what(): return 'stored'\n",
+        },
+        {
+            "users/tools/__init__.py": "from .other import *\n",
+            "users/tools/other.py": "from .words import say as what\n",
+            "users/tools/words.py": "def say(): return 'stored'\n",
+        },
+    ],
+)
+@pytest.mark.parametrize(
+    "imports", ["from users.tools import what", "import users.tools"]
+)
+def test_a_function_that_is_a_module_here(
+    branches: Branches, stored: dict[str, str], imports: str
+) -> None:
+    for path, text in stored.items():
+        branches.write(path, text)
+    call = "what()" if "what" in imports else "users.tools.what()"
+    branches.migrate(imports, BACK.replace("what()", call))
+    for path in stored:
+        branches.remove(path)
+    branches.write("users/tools/__init__.py", "from . import what\n")
+    branches.write("users/tools/what.py", "def run(): return 'edited'\n")
+    assert branches.seen() == "stored"
+
+
+def test_a_module_that_is_a_function_here(branches: Branches) -> None:
+    branches.write("users/tools/__init__.py", "from . import what\n")
+    branches.write("users/tools/what.py", "def run(): return 'stored'\n")
+    branches.migrate(
+        "from users.tools import what", BACK.replace("what()", "what.run()")
+    )
+    branches.remove("users/tools/__init__.py")
+    branches.remove("users/tools/what.py")
+    (branches.history.folder / "users/tools").rmdir()
+    branches.write("users/tools.py", "def what(): return 'edited'\n")
+    assert branches.seen() == "stored"
+
+
 @pytest.fixture
 def without_package(branches: Branches) -> Branches:
     branches.write("users/tools/__init__.py", "from .words import what\n")
@@ -294,6 +518,36 @@ def test_a_package_of_which_git_left_the_folder(without_package: Branches) -> No
     # For the bytecode in it; to Python, that is a namespace package.
     (without_package.history.folder / "users/tools/__pycache__").mkdir()
     assert without_package.seen() == "stored"
+
+
+def test_a_star_import_of_a_package_that_collects_its_modules(
+    branches: Branches,
+) -> None:
+    package = "from .words import *\nfrom . import words\n__all__ = [*words.__all__]\n"
+    branches.write("users/tools/__init__.py", package)
+    branches.write(
+        "users/tools/words.py", "__all__ = ['_what']\ndef _what(): return 'stored'\n"
+    )
+    branches.migrate("from users.tools import *", BACK.replace("what()", "_what()"))
+    branches.remove("users/tools/__init__.py")
+    branches.remove("users/tools/words.py")
+    assert branches.seen() == "stored"
+
+
+def test_a_sibling_that_a_star_import_passes_on(branches: Branches) -> None:
+    modules = {
+        "users/tools/__init__.py": "from .people import *\n",
+        "users/tools/people.py": "from . import tokens\n",
+        "users/tools/tokens.py": "def make(): return 'stored'\n",
+    }
+    for path, text in modules.items():
+        branches.write(path, text)
+    branches.migrate(
+        "import users.tools", BACK.replace("what()", "users.tools.tokens.make()")
+    )
+    for path in modules:
+        branches.remove(path)
+    assert branches.seen() == "stored"
 
 
 def test_another_module_of_the_package_stays_the_checkouts(branches: Branches) -> None:
@@ -345,6 +599,57 @@ def test_a_helper_that_knows_its_own_folder(branches: Branches, module: str) -> 
     branches.migrate(f"from {name} import what", BACK)
     branches.remove(module)
     assert branches.seen() == "/".join(module.split("/")[-2:])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "resources.read_text('users', 'word.sql', encoding='utf-8')",
+        "resources.read_binary('users', 'word.sql').decode()",
+        "read(resources.open_text('users', 'word.sql', encoding='utf-8'))",
+        "read(resources.open_binary('users', 'word.sql')).decode()",
+        "resources.files('users').joinpath('word.sql').read_text('utf-8')",
+        "resources.path('users', 'word.sql').__enter__().read_text('utf-8')",
+        "resources.is_resource('users', 'word.sql') and 'störed'",
+    ],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_resource(branches: Branches, call: str) -> None:
+    branches.write("users/word.sql", "störed")
+    branches.migrate(
+        "from importlib import resources\ndef read(file):\n"
+        "    with file:\n        return file.read()",
+        BACK.replace("what()", call),
+    )
+    branches.remove("users/word.sql")
+    assert branches.seen() == "störed"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        "(Path(__file__).parent / 'words').iterdir()",
+        "HERE.joinpath('words').iterdir()",
+        "resources.files('users.migrations.words').iterdir()",
+    ],
+)
+def test_the_files_of_a_folder_that_is_listed(branches: Branches, files: str) -> None:
+    paths = [f"users/migrations/words/{number}.txt" for number in range(2)]
+    for path in paths:
+        branches.write(path, "stored")
+    branches.write("users/migrations/words/__init__.py", "")
+    branches.migrate(
+        "from importlib import resources\nfrom pathlib import Path\n"
+        "HERE = Path(__file__).parent",
+        f"""
+        def back(apps, schema_editor):
+            words = [f.read_text() for f in {files} if f.suffix == ".txt"]
+            note(apps, schema_editor, "".join(words))
+        """,
+    )
+    for path in paths:
+        branches.remove(path)
+    assert branches.seen() == "storedstored"
 
 
 def test_resources_of_the_checkout_are_still_found(branches: Branches) -> None:
@@ -620,6 +925,52 @@ EFFECTS = {
 }
 
 
+ANNOTATIONS = {
+    "ClassVar": """
+        @dataclass
+        class Plan:
+            kind: {ClassVar[str]} = "plan"
+            name: str = "nothing"
+        def what(): return Plan("stored").name
+    """,
+    "InitVar": """
+        @dataclass
+        class Plan:
+            name: {InitVar[str]}
+            def __post_init__(self, name): self.word = name
+        def what(): return Plan("stored").word
+    """,
+    "singledispatch": """
+        Word = str
+        @singledispatch
+        def word(x): return "nothing"
+        @word.register
+        def _(x: {Word}): return "stored"
+        def what(): return word("")
+    """,
+}
+
+
+@pytest.mark.parametrize("name", ANNOTATIONS)
+@pytest.mark.parametrize("is_postponed", [True, False])
+def test_an_annotation_that_is_looked_up_later(
+    branches: Branches, name: str, is_postponed: bool
+) -> None:
+    imports = """\
+from dataclasses import InitVar, dataclass
+from functools import singledispatch
+from typing import ClassVar
+"""
+    text = imports + dedent(ANNOTATIONS[name])
+    if is_postponed:
+        text = f"from __future__ import annotations\n{text}"
+    text = re.sub("{(.*)}", r"\1" if is_postponed else r"'\1'", text)
+    branches.write("users/helpers.py", text)
+    branches.migrate("from users.helpers import what", BACK)
+    branches.remove("users/helpers.py")
+    assert branches.seen() == "stored"
+
+
 @pytest.mark.parametrize("name", EFFECTS)
 def test_what_a_module_does_when_it_is_imported(branches: Branches, name: str) -> None:
     branches.write("users/helpers.py", EFFECTS[name])
@@ -801,27 +1152,5 @@ def test_what_was_altered_is_mended_when_it_is_applied_again(
     history.sql("INSERT INTO users_thing (name) VALUES ('')")
     history.sql("DELETE FROM users_thing WHERE name <> ''")
     history.lose("users.0002")
-    branches.remove("users/helpers.py")
-    assert branches.seen() == "stored"
-
-
-@pytest.mark.only("mysql")
-def test_what_the_connection_cannot_write_is_not_stored_damaged(
-    branches: Branches, caplog: pytest.LogCaptureFixture
-) -> None:
-    settings = connection.settings_dict
-    before = settings["OPTIONS"]
-    connection.close()
-    settings["OPTIONS"] = {"charset": "utf8"}
-    try:
-        branches.write("users/helpers.py", "def what(): return 'stored' + '😀'[:0]\n")
-        branches.migrate("from users.helpers import what", BACK)
-        assert "The code of users.0002 could not be stored" in caplog.text
-    finally:
-        connection.close()
-        settings["OPTIONS"] = before
-    branches.history.find("users.0002")
-    branches.history.run("migrate")
-    branches.history.lose("users.0002")
     branches.remove("users/helpers.py")
     assert branches.seen() == "stored"

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from django_rewind import signing, source, store, tables
 from django_rewind.checks import check_databases
-from django_rewind.exceptions import TableOutdated
+from django_rewind.exceptions import TableOutdated, TablesNotMade
 from django_rewind.models import StoredCode
 from tests.history import History
 
@@ -166,7 +166,7 @@ def test_a_failure_to_make_them_is_raised(
     with override_settings(DJANGO_REWIND_ENABLED=False):
         history.migrate("users")
     history.sql("CREATE TABLE django_migrations_code (id integer)")
-    with pytest.raises(DatabaseError):
+    with pytest.raises(TablesNotMade, match="already exists"):
         tables.ensure(connection)
 
 
@@ -368,7 +368,7 @@ def test_an_upgrade_that_fails_changes_nothing_and_can_be_repeated(
 
     with monkeypatch.context() as patch:
         patch.setattr(signing, "sign", fail)
-        with pytest.raises(DatabaseError, match="lost"):
+        with pytest.raises(CommandError, match="lost"):
             old.migrate()
     old.migrate()
     old.migrate("users", "0001")
@@ -415,6 +415,8 @@ def test_without_the_right_to_make_tables_a_migrate_goes_on(
     check_databases(None, ["default"])
     with pytest.raises(SystemExit):
         history.run("verify_migrations")
+    with pytest.raises(CommandError, match="See that its user may make tables"):
+        history.run("backfill_migration_code")
     history.sql("RESET ROLE")
     history.migrate("users")
     history.run("verify_migrations")

@@ -168,6 +168,20 @@ def test_what_is_superseded_has_no_such_gap(db: None) -> None:
     assert judge(GHOST).verdict is Verdict.OK
 
 
+def test_what_is_superseded_needs_no_code(db: None) -> None:
+    """As of a package whose app once had another label, and that still replaces it."""
+    former = "former", "0001_initial"
+    MigrationRecorder(connection).record_applied(*former)
+    gap = MigrationCode(app_label=former[0], migration_name=former[1])
+    capture.set_source(gap, "")
+    gap.gap = "app 'former' has no migrations module"
+    signing.sign(gap)
+    store.save(connection, gap)
+    assert judge(former).verdict is Verdict.NOT_STORED
+    need(GHOST, {}, replaces='[["former", "0001_initial"]]')
+    assert judge(former).verdict is Verdict.OK
+
+
 def test_the_number_of_queries_does_not_grow_with_the_rows(db: None) -> None:
     def need_ten_more(start: int) -> None:
         for n in range(start, start + 10):

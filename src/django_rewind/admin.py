@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from django.contrib import admin, messages
 from django.contrib.admin.utils import display_for_value
 from django.core.exceptions import PermissionDenied
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import connections
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.defaultfilters import filesizeformat
@@ -16,7 +16,7 @@ from . import needs, status, store, tables
 from .exceptions import StoreUnreadable, TableOutdated
 from .models import Key, MigrationCode, StoredCode
 from .status import File, Status
-from .terminal import first_of, on_one_line, printable_lines, quoted, shortened
+from .terminal import first_of, manage, on_one_line, printable_lines, quoted, shortened
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[MigrationCode]
@@ -58,6 +58,12 @@ class Overview(NamedTuple):
     # Why there are no answers, and what to run.
     fault: str = ""
 
+    @property
+    def remedies(self) -> dict[str, str]:
+        """What stores code, and what says why it cannot."""
+        commands = {"store": "backfill_migration_code", "explain": "verify_migrations"}
+        return {what: manage(run, self.alias) for what, run in commands.items()}
+
     def counts(self) -> list[tuple[str, int]]:
         stored = [answer for answer in self.answers.values() if answer.stored]
         counted = Counter(word for answer in stored for word in words(answer))
@@ -84,7 +90,7 @@ def read_overview(alias: str) -> Overview:
                 return Overview(alias, status.read(connection))
         fault = (
             f"There is no table django_migrations_code in database '{alias}'. "
-            f"Run 'manage.py migrate --database {alias}' to make it."
+            f"Run {manage('migrate', alias)} to make it."
         )
     except (TableOutdated, StoreUnreadable) as error:
         fault = str(error)
@@ -290,15 +296,15 @@ class MigrationCodeAdmin(ModelAdmin):
             damaged=first_of(needs.damaged(code), 50),
             lacking=first_of(code.lacking, 50),
             shown_open=len(code.needed) <= SHOWN_OPEN,
-            shown_by=show_command_arguments(code, seen.alias),
+            shown_by=show_command(code, seen.alias),
             earlier=list(map(Version.of, store.earlier(connection, code.key))),
         )
         return super().render_change_form(request, context, *args, **kwargs)
 
 
-def show_command_arguments(code: MigrationCode, alias: str) -> str:
-    option = "" if alias == DEFAULT_DB_ALIAS else f" --database {alias}"
-    return f"{quoted(code.app_label)} {quoted(code.migration_name)}{option}"
+def show_command(code: MigrationCode, alias: str) -> str:
+    name = f"{quoted(code.app_label)} {quoted(code.migration_name)}"
+    return manage(f"show_stored_migrations {name}", alias)
 
 
 class Listing(NamedTuple):

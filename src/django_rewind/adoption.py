@@ -1,6 +1,7 @@
-"""Renamed migrations: applied under one name, on disk under another.
+"""Migrations that were applied, and are on disk with another name or dependencies.
 
-Instead of dropping and making again what they made, their record gets the new name.
+Instead of dropping and making again what they made, their record gets the new name, or
+their code is stored anew.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ Touched = tuple[str, ...]
 
 
 class Adoption(NamedTuple):
-    """A ghost that becomes the migration of a file."""
+    """A ghost that becomes the migration of a file, or one that depends on others now.
+
+    The latter keeps its name: as after a rebase by hand.
+    """
 
     old: Key
     new: Key
@@ -51,9 +55,13 @@ class Adoption(NamedTuple):
     beneath: list[Key]
     is_faked: bool
 
+    @property
+    def is_renamed(self) -> bool:
+        return self.old != self.new
+
     def __str__(self) -> str:
         old, new = map(".".join, (self.old, self.new))
-        return on_one_line(f"{old} as {new}")
+        return on_one_line(f"{old} as {new}" if self.is_renamed else old)
 
 
 def find(
@@ -61,25 +69,40 @@ def find(
 ) -> list[Adoption]:
     """The ghosts among `keys` that do what a file does that is not applied.
 
-    In the order of the files' graph.
+    And those whose own files do, but depend on what is not applied, or no longer on
+    ghosts among `keys`. In the order of the files' graph.
     """
     files = ghosts.files
     unapplied = [
         key for key in sorted(files.graph.nodes) if key not in files.applied_migrations
     ]
-    codes = store.fetch(connection, [key for key in keys if ghosts.has_ghost(key)])
+    edited = [
+        key
+        for key in ghosts.loaded
+        if key in files.graph.nodes
+        and (key in keys or _reversed_beneath(ghosts, keys, (), key))
+    ]
+    wanted = [*filter(ghosts.has_ghost, keys), *edited]
+    codes = store.fetch(connection, wanted)
     found: dict[Key, Key] = {}
-    for key, code in codes.items():
+    for key in wanted:
         # A squash stands for other records too.
-        if ghosts.statuses[key].replaces or not ghosts.loaded[key].operations:
+        if ghosts.statuses[key].replaces:
             continue
+        if key in edited:
+            candidates = [key]
+        elif ghosts.loaded[key].operations:
+            candidates = [file for file in unapplied if file[0] == key[0]]
+        else:
+            candidates = []
         alike = [
             file
-            for file in unapplied
-            if file[0] == key[0]
-            and file not in found.values()
+            for file in candidates
+            if file not in found.values()
             and not files.disk_migrations[file].replaces
-            and _do_the_same(ghosts.loaded[key], code, files.disk_migrations[file])
+            and _do_the_same(
+                ghosts.loaded[key], codes[key], files.disk_migrations[file]
+            )
         ]
         # Of several, the one that differs in its number alone.
         same = [file for file in alike if _title(file) == _title(key)] or alike
@@ -188,20 +211,25 @@ def _is_in_between(
     after = ghosts.recorded[ghosts.recorded.index(key) + 1 :]
     later = [k for k in after if k in needed and k not in found.values()]
     others = [*first, *beneath, *later]
-    operations = ghosts.loaded[key].operations
+    staying = [(key, ghosts.loaded[key])]
+    for dependant in files.graph.backwards_plan(found[key]):
+        # Those that stay as they are; each of the others is looked at by itself.
+        if dependant in files.applied_migrations.keys() - found.keys() - set(keys):
+            staying.append((dependant, files.disk_migrations[dependant]))
     added = {field for old in found for field in _added(ghosts.loaded[old])}
     for other in others:
         migration = files.disk_migrations.get(other) or ghosts.loaded.get(other)
         if migration is None:
             return True
-        if all(isinstance(operation, ADDITIVE) for operation in migration.operations):
-            # What was not there when a function ran cannot have mattered to it.
-            mine = [o for o in operations if not isinstance(o, RunPython)]
-        else:
-            mine = list(operations)
-        touched = set(_touched(key[0], mine, added))
-        if _collide(touched, set(_touched(other[0], migration.operations))):
-            return True
+        touched = set(_touched(other[0], migration.operations))
+        is_additive = all(isinstance(o, ADDITIVE) for o in migration.operations)
+        for (app_label, _), mine in staying:
+            operations = mine.operations
+            if is_additive:
+                # What was not there when a function ran cannot have mattered to it.
+                operations = [o for o in operations if not isinstance(o, RunPython)]
+            if _collide(set(_touched(app_label, operations, added)), touched):
+                return True
     return False
 
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from contextlib import closing, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from django.db import DatabaseError, Error, transaction
+from django.db import DatabaseError, Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .terminal import shortened
+from .transactions import savepoint
 
 # What Django or SQLite's driver raises where a lock cannot be had.
 UNAVAILABLE = (Error, sqlite3.Error)
@@ -66,15 +67,10 @@ class SessionLock(Lock):
     session: Any = None
 
     def ask(self, statement: str, parameters: Any = None) -> tuple[Any, ...] | None:
-        with self._savepoint(), self.connection.cursor() as cursor:
+        with savepoint(self.connection), self.connection.cursor() as cursor:
             cursor.execute(statement, parameters)
             row: tuple[Any, ...] | None = cursor.fetchone()
             return row
-
-    def _savepoint(self) -> AbstractContextManager[Any]:
-        if self.connection.in_atomic_block:
-            return transaction.atomic(using=self.connection.alias)
-        return nullcontext()
 
     def give_back(self) -> None:
         if self.connection.connection is not self.session:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.apps.registry import Apps
 from django.db import models
 
-from .models import StoredCode
+from .models import ExactTextField, StoredCode
 
 
 class EarlierMigrationCode(StoredCode):
@@ -28,7 +28,7 @@ class NeededCode(models.Model):
     """Code that stored migrations need: a text once, however many of them need it."""
 
     digest = models.CharField("SHA-256 of the source", max_length=64, primary_key=True)
-    source_code = models.TextField()
+    source_code = ExactTextField()
 
     class Meta:
         apps = Apps()

@@ -15,7 +15,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.dispatch import Signal
 
 from . import conf, models, source, status, store, tables
-from .exceptions import TableOutdated
+from .exceptions import TableOutdated, TablesNotMade
 from .models import Key, StoredCode
 from .recorder import logger, store_code
 from .status import File, Status
@@ -113,7 +113,7 @@ def _catch_up_after(plan: Any, kwargs: dict[str, Any]) -> None:
     using = kwargs["using"]
     try:
         stored = _catch_up(connections[using], _just_applied(plan))
-    except DatabaseError as error:
+    except (DatabaseError, TablesNotMade) as error:
         # The migrations themselves went well.
         logger.warning("Nothing could be stored in database '%s': %s", using, error)
         return

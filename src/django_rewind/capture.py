@@ -13,10 +13,11 @@ import django
 from django.apps import apps
 from django.conf import global_settings, settings
 
-from . import closure, conf, signing, source
+from . import closure, conf, source
 from .closure import Closure
 from .exceptions import SourceUnavailable
 from .models import Key, MigrationCode
+from .parsing import parse
 from .source import UNPARSABLE
 from .standins import SETTINGS
 
@@ -36,10 +37,8 @@ OF_DJANGO = frozenset(
 TOP_LEVEL = re.compile(r"^([^/,.]+)/__init__\.py,", re.MULTILINE)
 
 
-def capture(
-    app_label: str, migration_name: str, captured: str, *, faked: bool = False
-) -> MigrationCode:
-    """The row to store for a migration on disk, signed and not yet saved.
+def capture(app_label: str, migration_name: str, captured: str) -> MigrationCode:
+    """The row to store for a migration on disk, not yet signed and saved.
 
     A migration without source becomes a row with a gap, which says why.
     """
@@ -48,7 +47,6 @@ def capture(
         app_label=app_label,
         migration_name=migration_name,
         captured=captured,
-        faked=faked,
         module_name=module or "",
         replaces=json.dumps(_replaces(module, migration_name)),
         django_version=django.get_version(),
@@ -69,7 +67,6 @@ def capture(
             raise
         set_source(code, "")
         code.gap = str(error)[:255]
-    signing.sign(code)
     return code
 
 
@@ -132,7 +129,7 @@ def _settings_read_in(text: str) -> set[str]:
 def _names_in(text: str) -> set[str]:
     """The attributes and texts in it, without what only a comment says."""
     try:
-        nodes = list(ast.walk(ast.parse(text)))
+        nodes = list(ast.walk(parse(text)))
     except UNPARSABLE:
         return set()
     names = [getattr(node, "attr", getattr(node, "value", "")) for node in nodes]
@@ -160,12 +157,15 @@ def _module_that_ran(app_label: str, migration_name: str) -> str | None:
     their files are deleted, what ran for them is the squashed migration.
     """
     module = source.module_name(app_label, migration_name)
-    if module is None or source.find(module) is not None:
+    if module is not None and source.find(module) is not None:
         return module
-    for candidate in source.Disk()[app_label]:
-        squash = source.module_name(app_label, candidate)
-        if squash and (app_label, migration_name) in source.replaces(squash):
-            return squash
+    disk = source.Disk()
+    # A squash may be another app's: one that had another label, or that says to be.
+    for label in [app_label, *(other for other in disk if other != app_label)]:
+        for candidate in disk[label]:
+            squash = source.module_name(label, candidate)
+            if squash and (app_label, migration_name) in source.replaces(squash):
+                return squash
     return module
 
 

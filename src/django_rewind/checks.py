@@ -11,6 +11,7 @@ from django.db import connections
 from . import conf, notice, status
 from .exceptions import BadSetting, StoreUnreadable, TableOutdated
 from .status import Status
+from .terminal import manage
 
 
 def register() -> None:
@@ -87,8 +88,8 @@ def _ghosts(alias: str, answers: Collection[Status]) -> list[checks.CheckMessage
         return []
     lacking = [ghost for ghost in ghosts if ghost.gap or not ghost.stored]
     hint = (
-        "'manage.py rewind --plan' shows how. 'manage.py migrate APP NAME' goes back "
-        "to the one before them."
+        f"{manage('rewind --plan', alias)} shows how. "
+        f"{manage('migrate APP NAME', alias)} goes back to the one before them."
     )
     if lacking:
         hint += (
@@ -111,8 +112,8 @@ def _not_stored(alias: str, answers: Collection[Status]) -> list[checks.CheckMes
             f"Applied to database '{alias}', but their code is not stored: "
             f"{notice.names(lacking)}.",
             hint=(
-                "'manage.py migrate' stores it where the file is there. Check out the "
-                "code that has the other files and run it there too."
+                f"{manage('migrate', alias)} stores it where the file is there. Check "
+                "out the code that has the other files and run it there too."
             ),
             id="django_rewind.W003",
         )

@@ -7,15 +7,16 @@ from typing import NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
+from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations.base import Operation
 
-from . import importer, likeness, planning, store
+from . import halfway, importer, journal, likeness, planning, store
 from .exceptions import NotTrusted, Unreachable
 from .ghosts import Ghosts
 from .models import Key
 from .points import Point
 from .status import File
-from .terminal import first_of, on_one_line
+from .terminal import first_of, manage, on_one_line
 
 # Its migrations are reversed if they are named, and not with others: the stored code
 # of all the others would go with them.
@@ -29,6 +30,9 @@ class Chosen(NamedTuple):
 
     reasons: dict[Key, str]
     notes: list[str]
+    # Of `reasons`, what has its file, and is not as `migrate` left it, or would refuse
+    # it. To reverse it is no use, unless `migrate` follows.
+    to_apply_again: set[Key]
 
 
 def not_of_this_checkout(
@@ -37,13 +41,16 @@ def not_of_this_checkout(
     app_label: str | None = None,
     *,
     migrate: bool = False,
+    mended: bool = False,
 ) -> Chosen:
-    """Ghosts; and names whose files now make another schema than what was applied.
+    """Ghosts; what was reversed in part, unless that is `mended`; and edited ones.
 
-    Without `migrate`, of the latter only those under which nothing else would go: it
-    would not be applied again.
+    Of these, names whose files now make another schema than what was applied, and those
+    that Django finds applied before a dependency. Without `migrate`, of the former only
+    those under which nothing else would go: it would not be applied again.
     """
-    chosen = Chosen({}, [])
+    chosen = Chosen({}, [], set())
+    halves = {} if mended else halfway.find(journal.read(connection))
     switched_off: dict[str, str] = {}
     for key, answer in ghosts.statuses.items():
         if app_label not in (None, key[0]) or key[0] == OWN_APP:
@@ -52,20 +59,27 @@ def not_of_this_checkout(
             switched_off.setdefault(key[0], key[1])
         elif answer.is_ghost:
             chosen.reasons[key] = "ghost"
+        elif answer.recorded and key in halves:
+            chosen.to_apply_again.add(key)
+            chosen.reasons[key] = "it was reversed in part"
         elif answer.recorded and answer.file is File.EDITED:
             _choose_edited(connection, ghosts, key, chosen)
     if not migrate:
         _leave_what_others_need(ghosts, chosen)
-    for label, name in switched_off.items():
-        chosen.notes.append(
-            f"{on_one_line(label)}: {on_one_line(name)} and what came after it is left "
-            "alone. The app is installed, and Django is kept from seeing its "
-            "migrations, by MIGRATION_MODULES or for want of an __init__.py."
-        )
+    chosen.notes.extend(map(_is_switched_off, switched_off.items()))
     for squash, note in _squashes_of_something_else(connection, ghosts):
         if app_label in (None, squash[0]):
             chosen.notes.append(note)
     return chosen
+
+
+def _is_switched_off(first: Key) -> str:
+    label, name = map(on_one_line, first)
+    return (
+        f"{label}: {name} and what came after it is left alone. The app is installed, "
+        "and Django is kept from seeing its migrations, by MIGRATION_MODULES or for "
+        "want of an __init__.py."
+    )
 
 
 def _choose_edited(
@@ -75,6 +89,9 @@ def _choose_edited(
     if key in ghosts.unreachable:
         # Then it is named, and nothing is done.
         chosen.reasons[key] = "its file is not what was applied"
+    elif key in files.graph.nodes and (first := unapplied_parents(files, key)):
+        chosen.to_apply_again.add(key)
+        chosen.reasons[key] = f"its file depends on {_names(first)}, not applied"
     elif key in files.graph.nodes and not ghosts.statuses[key].faked:
         is_same = None
         if key in ghosts.loaded:
@@ -85,11 +102,18 @@ def _choose_edited(
         if is_same is None:
             chosen.notes.append(
                 f"{name} was edited after it was applied, and whether its file makes "
-                "the same schema cannot be told: it is left alone. 'manage.py rewind "
-                "APP NAME' with the one before it reverses it."
+                "the same schema cannot be told: it is left alone. "
+                f"{manage(f'rewind {key[0]} NAME', connection.alias)} with the one "
+                "before it reverses it."
             )
         elif not is_same:
             chosen.reasons[key] = ANOTHER_SCHEMA
+
+
+def unapplied_parents(files: MigrationLoader, key: Key) -> list[Key]:
+    """As check_consistent_history() of MigrationLoader finds them."""
+    parents = (parent.key for parent in files.graph.node_map[key].parents)
+    return [parent for parent in parents if parent not in files.applied_migrations]
 
 
 def _leave_what_others_need(ghosts: Ghosts, chosen: Chosen) -> None:
@@ -223,20 +247,14 @@ def last(steps: int, ghosts: Ghosts) -> Mapping[Key, str]:
 def _as_applied(ghosts: Ghosts) -> Collection[Key]:
     found: dict[Key, None] = {}
     for key in ghosts.recorded:
-        if _replaces_what_is_recorded(ghosts, key):
-            # It was recorded when it was found, and applied as what it replaced.
+        if ghosts.replaces_what_is_recorded(key):
+            # It was applied as what it replaced.
             continue
         for node in _stands_for(ghosts, key):
             # As late as the last of what it stands for.
             found.pop(node, None)
             found[node] = None
     return found
-
-
-def _replaces_what_is_recorded(ghosts: Ghosts, key: Key) -> bool:
-    squash = ghosts.files.replacements.get(key)
-    replaced = {*(squash.replaces if squash else ghosts.statuses[key].replaces)}
-    return not (replaced - {key}).isdisjoint(ghosts.recorded)
 
 
 def _stands_for(

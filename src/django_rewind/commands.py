@@ -15,11 +15,11 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from . import store
+from . import store, warned
 from .exceptions import RewindError
 from .models import Key
 from .store import Contents
-from .terminal import on_one_line, shortened
+from .terminal import Encodable, said, shortened
 
 
 class DatabaseCommand(BaseCommand):
@@ -65,9 +65,15 @@ class DatabaseCommand(BaseCommand):
             help="Output format. Defaults to text.",
         )
 
+    def execute(self, *args: Any, **options: Any) -> Any:
+        # What is stored may have characters that this terminal has not.
+        options["stdout"] = Encodable(options.get("stdout") or self.stdout._out)
+        return super().execute(*args, **options)
+
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            self.run(find_connection(options["database"]), options)
+            with warned.at_least_on(self.stderr):
+                self.run(find_connection(options["database"]), options)
         except RewindError as error:
             raise CommandError(str(error)) from error
         except Error as error:
@@ -82,10 +88,6 @@ class DatabaseCommand(BaseCommand):
 
 def cannot_read(alias: str, error: Exception) -> str:
     return f"The database '{alias}' cannot be read: {said(error)}."
-
-
-def said(error: Exception) -> str:
-    return on_one_line(f"{type(error).__name__}: {error}").strip().rstrip(".")
 
 
 def find_connection(alias: str) -> BaseDatabaseWrapper:

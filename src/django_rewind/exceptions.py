@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .terminal import on_one_line
+from .terminal import manage, on_one_line, quoted, said
 
 RUN_AGAIN = "Remove the cause and run the same command again: it goes on from there."
 
@@ -61,8 +61,20 @@ class TableOutdated(RewindError):
             f"The table django_migrations_code in database '{alias}' was made by an "
             "older release of django-rewind."
         )
-        self.remedy = "Run 'manage.py migrate django_rewind' to upgrade it."
+        self.remedy = f"Run {manage('migrate django_rewind', alias)} to upgrade it."
         super().__init__(f"{self.fact} {self.remedy}")
+
+
+class TablesNotMade(RewindError):
+    """Without the right to make tables, or another reason that the database has."""
+
+    def __init__(self, alias: str, error: Exception) -> None:
+        reason = on_one_line(str(error)).strip().rstrip(".")
+        super().__init__(
+            f"The table django_migrations_code in database '{alias}' could not be made "
+            f"or upgraded: {reason}. See that its user may make tables, and run "
+            f"{manage('migrate', alias)}."
+        )
 
 
 class StoreUnreadable(RewindError):
@@ -116,20 +128,23 @@ class Refused(RewindError):
 class HalfDone(RewindError):
     """A migration of which a run before reversed a part, between two commits."""
 
-    def __init__(self, key: tuple[str, str], at: str, described: str) -> None:
+    def __init__(
+        self, key: tuple[str, str], alias: str, at: str, described: str
+    ) -> None:
         self.key = key
         super().__init__(
             "{}.{} was reversed in part, on {}. Nothing was changed now.\n{}\n"
-            "{}".format(*map(on_one_line, key), at, described, by_hand(key[0]))
+            "{}".format(*map(on_one_line, key), at, described, by_hand(key[0], alias))
         )
 
 
-def by_hand(app_label: str) -> str:
+def by_hand(app_label: str, alias: str) -> str:
     """What to run after a step that cannot go on by itself was mended."""
+    fake = manage(f"migrate {quoted(app_label)} NAME --fake", alias)
     return (
-        f"Finished: 'manage.py migrate {on_one_line(app_label)} NAME --fake', with the "
-        "migration before it, removes its record. Undone: 'manage.py rewind --mended' "
-        "reverses it as a whole."
+        f"Finished: {fake}, with the migration before it, removes its record. Undone: "
+        f"{manage('rewind --mended', alias)} reverses it as a whole, or lets it stay "
+        "where its file is here."
     )
 
 
@@ -147,16 +162,15 @@ class Stopped(RewindError):
         self.done = done
         self.left = left
         self.error = error
-        # What was done of the first one that is left, in lines.
+        # What is known of the first one that is left, or of the end, in lines.
         self.half = half
         self.remedy = remedy
         super().__init__(done, left, error, half, remedy)
 
     def __str__(self) -> str:
-        # A KeyboardInterrupt says nothing.
-        reason = on_one_line(f"{type(self.error).__name__}: {self.error}".rstrip(": "))
+        where = self.left[0] if self.left else "the end"
         lines = [
-            f"Stopped at {self.left[0] if self.left else 'the end'}: {reason}",
+            f"Stopped at {where}: {said(self.error)}",
             *self.half.splitlines(),
             f"Done: {', '.join(self.done) or 'nothing'}.",
             f"Left: {', '.join(self.left) or 'nothing'}.",

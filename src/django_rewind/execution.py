@@ -15,16 +15,20 @@ from django.db.migrations import Migration
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.state import ModelState, ProjectState
 
-from . import halfway, history, journal, signals
+from . import halfway, history, journal, signals, store, unfinished
+from .actions import MEND
 from .adoption import Adoption
-from .exceptions import RUN_AGAIN, Stopped, by_hand
+from .exceptions import RUN_AGAIN, RewindError, Stopped, by_hand
 from .halfway import Half
 from .models import Key
 from .plans import Plan
+from .terminal import said
 
 logger = logging.getLogger("django_rewind")
 
 Progress = Callable[..., None]
+
+WHICH = "--traceback shows which one it is."
 
 
 class Output(NamedTuple):
@@ -40,6 +44,7 @@ class Tally:
 
     def __init__(self, plan: Plan, then: Sequence[str] = ()) -> None:
         """`then`: what follows the plan."""
+        self.alias = plan.connection.alias
         self.done: list[str] = []
         self.left = [*map(str, plan.steps), *then]
 
@@ -51,13 +56,34 @@ class Tally:
     def stopped(self, error: BaseException, half: Half | None = None) -> Stopped:
         if half is None:
             return Stopped(self.done, self.left, error)
-        remedy = RUN_AGAIN if half.can_go_on else by_hand(half.key[0])
+        remedy = RUN_AGAIN if half.can_go_on else by_hand(half.key[0], self.alias)
         return Stopped(self.done, self.left, error, half.describe(), remedy)
 
 
+def stopped_forward(
+    connection: BaseDatabaseWrapper, tally: Tally, error: BaseException, then: str
+) -> Stopped:
+    """`then`: what to run when that is mended which this run left unfinished."""
+    try:
+        found = unfinished.find(connection)
+    except Error:
+        # The connection is what went wrong.
+        found = []
+    for one in found:
+        if one.run == journal.current().id:
+            what = f"{'.'.join(one.key)}: {one.fact}"
+            remedy = f"{one.remedy} Then remove the cause and run {then}."
+            return Stopped(tally.done, tally.left, error, what, remedy)
+    return tally.stopped(error)
+
+
 @contextmanager
-def sending_signals(plan: Plan) -> Iterator[None]:
-    """Before the first statement, and after all went well; not for an empty plan."""
+def sending_signals(plan: Plan, tally: Tally) -> Iterator[None]:
+    """Before the first statement, and after all went well; not for an empty plan.
+
+    Raises RewindError if a receiver of the first one raises, and nothing is done;
+    Stopped if one of the last one does, and all is done.
+    """
     if not plan.steps:
         yield
         return
@@ -70,11 +96,21 @@ def sending_signals(plan: Plan) -> Iterator[None]:
             "plan": plan.rollback.keys,
             "adoptions": {adopted.old: adopted.new for adopted in plan.adoptions},
         }
-        signals.pre_rewind.send(**about)
+        try:
+            signals.pre_rewind.send(**about)
+        except (Exception, KeyboardInterrupt) as error:
+            raise RewindError(
+                f"A receiver of pre_rewind raised {said(error)}. Nothing was changed "
+                f"in database '{alias}'. {WHICH}"
+            ) from error
         logger.info("Run %s rewinds %d in '%s'.", run.id, len(plan.steps), alias)
         yield
         logger.info("Run %s is done.", run.id)
-        signals.post_rewind.send(**about)
+        try:
+            signals.post_rewind.send(**about)
+        except (Exception, KeyboardInterrupt) as error:
+            known = "A receiver of post_rewind raised this, after all was done."
+            raise Stopped(tally.done, tally.left, error, f"{known} {WHICH}") from error
 
 
 def reverse(plan: Plan, output: Output, tally: Tally, *, fake: bool) -> None:
@@ -176,7 +212,10 @@ def _stopping(
         if left and str(left[0]) not in tally.left:
             # What comes before an adoption is no step of the plan.
             tally.left.insert(0, str(left[0]))
-        raise tally.stopped(error, half) from error
+        if half is not None:
+            raise tally.stopped(error, half) from error
+        again = "the same command again"
+        raise stopped_forward(connection, tally, error, again) from error
 
 
 def _half_done(connection: BaseDatabaseWrapper, migration: Migration) -> Half | None:
@@ -217,6 +256,14 @@ def _emit(
         apps=state.apps,
         plan=steps,
     )
+
+
+def note_mended(plan: Plan, tally: Tally) -> None:
+    """In the journal, so that nothing is seen as half-done any more."""
+    for key in plan.mended:
+        code = store.digest(plan.connection, key)
+        journal.current().note(plan.connection, MEND, key, code)
+        tally.count(".".join(key))
 
 
 def adopt(plan: Plan, adopted: Adoption, tally: Tally) -> None:

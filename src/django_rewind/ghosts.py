@@ -17,18 +17,7 @@ from .history import StoredHistory
 from .journal import Entry
 from .models import Key, MigrationCode
 from .status import File, Status
-from .terminal import on_one_line
-
-NEVER_STORED = Unreachable(
-    "it is recorded, but its code was never stored and its file is missing.",
-    "Check out the code that has its file and run 'manage.py migrate' there, which "
-    "stores it. Or undo it by hand and go back with --fake.",
-)
-
-
-USE_THE_FILE = (
-    "'manage.py migrate --from-file' reverses what its file does now, which was edited."
-)
+from .terminal import manage, on_one_line, quoted
 
 
 class Edited(Enum):
@@ -73,6 +62,8 @@ class Ghosts:
         self.unreachable: dict[Key, Unreachable] = {}
         # Of the unreachable; None where nobody knows.
         self.dependencies: dict[Key, Collection[Key] | None] = {}
+        # Siblings of the target → the target.
+        self._after: dict[Key, Key] = {}
         # Edited, and why it is nevertheless the file that is reversed.
         self.files_instead: dict[Key, str] = {}
         from_files = fake or edited is Edited.FROM_FILE
@@ -162,12 +153,24 @@ class Ghosts:
     def has_ghost(self, key: Key) -> bool:
         return key in self.loaded and key not in self.files.disk_migrations
 
-    def let_depend(self, keys: Collection[Key], target: Key) -> None:
-        migration: Any
+    def let_come_after(self, target: Key, keys: Collection[Key]) -> None:
+        """What was recorded after the target, though it stands beside it in the graph.
+
+        Files stand where Django sees them, unless it does not see the target.
+        """
         for key in keys:
-            if self.has_ghost(key):
-                migration = self.loaded[key]
-                migration.dependencies = [*migration.dependencies, target]
+            if self.has_ghost(key) or (
+                self.has_ghost(target)
+                and key in self.files.applied_migrations
+                and not self.replaces_what_is_recorded(key)
+            ):
+                self._after[key] = target
+
+    def replaces_what_is_recorded(self, key: Key) -> bool:
+        """Then its record tells when it was found, not when it was applied."""
+        squash = self.files.replacements.get(key)
+        replaced = {*(squash.replaces if squash else self.statuses[key].replaces)}
+        return not (replaced - {key}).isdisjoint(self.recorded)
 
     def let_stay(self, key: Key, gone: Collection[Key]) -> None:
         """Let a ghost depend on what these depend on, which are reversed beneath it."""
@@ -203,6 +206,8 @@ class Ghosts:
         before = {key: [other] for key, other in zip(order[1:], order)}
         if order:
             before[order[0]] = list(staying)
+        for key, target in self._after.items():
+            before[key] = [*before.get(key, ()), target]
         uninstalled = {
             label for label, _ in self.statuses if self._is_uninstalled(label)
         }
@@ -236,14 +241,16 @@ class Ghosts:
         reason = self.unreachable[key]
         remedy = reason.remedy
         if self.statuses[key].file is File.EDITED:
-            remedy += f" {USE_THE_FILE}"
+            command = manage(f"migrate {quoted(key[0])} NAME --from-file", self.alias)
+            remedy += f" {command} reverses what its file does now, which was edited."
         return Problem(*key, reason.fact, remedy)
 
     def _load(self, key: Key, code: MigrationCode | None) -> None:
         try:
             if code is None:
-                raise NEVER_STORED
+                raise self._never_stored(key)
             migration = importer.load(code)
+            self._check_operations(code, migration)
             self._add(migration)
             if migration.name != key[1] and self.statuses[key].is_ghost:
                 self.applied_by[key] = (code.app_label, migration.name)
@@ -255,9 +262,38 @@ class Ghosts:
             else:
                 self.files_instead[key] = reason.fact
 
+    def _check_operations(self, code: MigrationCode, migration: Migration) -> None:
+        """Settings, and what else surrounds it, may make others of the same code."""
+        applied = self._applied_kinds.get(code.digest)
+        if applied is None or applied == journal.kinds_of(migration):
+            return
+        raise Unreachable(
+            "its stored code makes other operations here than those that were applied: "
+            "by a setting, or what else differs.",
+            importer.RESTORE,
+        )
+
+    @cached_property
+    def _applied_kinds(self) -> dict[str, list[str]]:
+        return journal.applied_kinds(self._entries)
+
+    def _never_stored(self, key: Key) -> Unreachable:
+        fact = "it is recorded, but its code was never stored and its file is missing."
+        by_hand = "undo it by hand and go back with --fake."
+        checkout = "Check out the code that has its file and"
+        if self.statuses[key].excluded:
+            return Unreachable(
+                f"{fact} Its app is in DJANGO_REWIND_EXCLUDE_APPS.",
+                f"{checkout} reverse it there. Or {by_hand}",
+            )
+        storing = manage("migrate", self.alias)
+        return Unreachable(
+            fact, f"{checkout} run {storing} there, which stores it. Or {by_hand}"
+        )
+
     def _add(self, migration: Any) -> None:
         migration.dependencies = [self._in_force(d) for d in migration.dependencies]
-        self.loaded[migration.app_label, migration.name] = migration
+        self.loaded[planning.key_of(migration)] = migration
 
     def _add_unreachable(
         self, key: Key, reason: Unreachable, code: MigrationCode | None

@@ -63,7 +63,7 @@ class Half(NamedTuple):
         return on_one_line(", ".join(names))
 
     def describe(self) -> str:
-        """What ran, and the exact SQL to finish it or to undo it."""
+        """What ran, and the exact SQL to finish it, or also to undo it."""
         lines = [f"Operations that were reversed: {self.done or 'none'}."]
         if self.stopped is not None:
             lines.append(f"It stopped in: {self._field(self.stopped, 'operation')}.")
@@ -72,9 +72,19 @@ class Half(NamedTuple):
             lines.append(f"  This may have run, look: {self.unsure}")
         lines.append("To finish by hand what is not done:")
         lines += [f"  {sql}" for sql in self.to_finish()]
+        if self._is_between_statements:
+            # Its SQL as a whole would undo what did not run.
+            return "\n".join(map(on_one_line, lines))
         lines.append("Or to undo by hand what is done:")
         lines += [f"  {sql}" for sql in self.to_undo()]
         return "\n".join(map(on_one_line, lines))
+
+    @property
+    def _is_between_statements(self) -> bool:
+        begun = len(self.ran) + bool(self.unsure)
+        if self.stopped is None or not begun:
+            return False
+        return len(self._field(self.stopped, "finish")) > begun
 
     def to_finish(self) -> Iterator[str]:
         for index in range(len(self.operations)):

@@ -14,9 +14,10 @@ from django.db.migrations.state import ProjectState
 
 from . import needs, signing, source
 from .exceptions import NotTrusted, Unreachable
-from .models import StoredCode
+from .models import Key, StoredCode
 from .standins import StandIns, make_managers_importable
 from .stored_text import StoredText, running
+from .terminal import said
 
 RESTORE = "Check out the code that has its file, and reverse it there."
 
@@ -27,6 +28,8 @@ class StoredMigration(Migration):
     # Set for `migrate --plan`, which prints each step with str().
     mark = ""
     code: StoredCode
+    # See planning.key_of().
+    graph_key: Key
 
     def __str__(self) -> str:
         return super().__str__() + self.mark
@@ -74,7 +77,7 @@ def load(code: StoredCode) -> StoredMigration:
         return _make_migration(module.Migration, code)
     except (Exception, SystemExit) as error:
         # Whatever a module does when it is imported can fail in any way.
-        fact = f"its stored code does not load: {type(error).__name__}: {error}."
+        fact = f"its stored code does not load: {said(error)}."
         if code.lacking:
             fact += f" Not stored with it: {'; '.join(code.lacking)}."
         raise Unreachable(fact, RESTORE) from error
@@ -120,6 +123,7 @@ def _make_migration(
     stored: type[StoredMigration] = _derive(migration_class, bases, body)
     migration = stored(code.ran_as, code.app_label)
     migration.code = code
+    migration.graph_key = code.app_label, code.ran_as
     return migration
 
 

@@ -81,6 +81,8 @@ class Run:
         self._planned.update({other: self.next_number() for other in planned})
         number = self._planned.pop(key, None)
         step = Step(self, connection, action, key, fake=fake, number=number)
+        if action == APPLY and not fake:
+            step.kinds = kinds_of(migration)
         if migration.replaces:
             # Which of these records is the last, Django's versions do not agree on.
             step.last = None
@@ -91,12 +93,21 @@ class Run:
         return step
 
     def adopt(
-        self, connection: BaseDatabaseWrapper, old: Key, new: Key, *, fake: bool
+        self,
+        connection: BaseDatabaseWrapper,
+        old: Key,
+        new: Key,
+        digest: str,
+        *,
+        fake: bool,
     ) -> Step:
-        """A record gets another name; written when the old one is removed."""
+        """A record gets another name; written when the old one is removed.
+
+        `digest`: of the code that is stored under the old one, which may be the same.
+        """
         step = Step(self, connection, ADOPT, new, fake=fake)
         step.last = old
-        step.details = {"was": list(old)}
+        step.details = {"was": list(old), "was_digest": digest}
         return step
 
     def note(
@@ -171,6 +182,8 @@ class Step:
         self.last: Key | None = key
         self.records: dict[Key, str] = {}
         self.details: dict[str, Any] = {}
+        # What its code made when it was applied.
+        self.kinds: list[str] | None = None
         self.is_done = False
 
     def wrote(self, entry: Entry) -> bool:
@@ -199,6 +212,7 @@ class Step:
             digest=self.records.get(self.key, ""),
             records=[[*key, digest] for key, digest in self.records.items()],
             seconds=self._seconds(),
+            **({} if self.kinds is None else {"kinds": self.kinds}),
         )
 
     def fail(self, error: BaseException) -> None:
@@ -351,6 +365,7 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("step", "index"), _is_number),
     "stopped": lambda value: value is None or _is_number(value),
     "plan": _all(_are_texts(2)),
+    "kinds": _all(_is_text),
     "records": _all(_are_texts(3)),
     "was": _are_texts(2),
     "operations": _all(lambda value: isinstance(value, dict)),
@@ -380,6 +395,32 @@ def faked(entries: Iterable[Entry]) -> dict[Key, bool]:
     return found
 
 
+def kinds_of(migration: Migration) -> list[str]:
+    """Its operations, in terms that no version of Django changes.
+
+    Of its class: into those of the migration itself, contenttypes and others put more.
+    """
+    return [" ".join(_told(operation)) for operation in type(migration).operations]
+
+
+def _told(operation: object) -> Iterator[str]:
+    yield type(operation).__name__
+    given = getattr(operation, "__dict__", {})
+    for name in ("model_name", "name", "old_name", "new_name"):
+        if isinstance(given.get(name), str):
+            yield given[name]
+
+
+def applied_kinds(entries: Iterable[Entry]) -> dict[str, list[str]]:
+    """Digest of a code → the operations that it had when it was last applied."""
+    found = {}
+    for entry in entries:
+        fields = entry.fields
+        if fields.get("event") == DONE and fields.get("digest") and "kinds" in fields:
+            found[fields["digest"]] = fields["kinds"]
+    return found
+
+
 def follow(
     records: Mapping[Key, str], entries: Iterable[Entry]
 ) -> dict[Key, tuple[Key, str]]:
@@ -404,24 +445,29 @@ def follow(
                     found[key] = key, records[key]
             gone.difference_update(digests)
         elif action == ADOPT:
-            names = tuple(fields.get("was", ("", ""))), entry.key
-            _rename(found, records, digests, *names)
+            old, digest = given_up(fields)
+            new = entry.key, digests.get(entry.key, "")
+            _rename(found, records, (old, digest), new)
             gone.discard(entry.key)
     return found
+
+
+def given_up(fields: Mapping[str, Any]) -> tuple[Key, str]:
+    """The name that an adoption gave up, and the digest of the code that had it."""
+    app_label, name = map(str, fields.get("was", ("", "")))
+    return (app_label, name), str(fields.get("was_digest", ""))
 
 
 def _rename(
     found: dict[Key, tuple[Key, str]],
     records: Mapping[Key, str],
-    digests: Mapping[Key, str],
-    old: Key,
-    new: Key,
+    old: tuple[Key, str],
+    new: tuple[Key, str],
 ) -> None:
     for key, (name, digest) in found.items():
-        if name == old:
-            is_same = digest == digests.get(old)
-            found[key] = new, digests.get(new, "") if is_same else digest
-        elif name == new:
+        if name == old[0]:
+            found[key] = new[0], new[1] if digest == old[1] else digest
+        elif name == new[0]:
             # What had that name was reversed, or this could not take it.
             found[key] = key, records[key]
 

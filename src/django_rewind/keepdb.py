@@ -63,8 +63,8 @@ def _find_and_rewind(
 def replacing_outdated_clones(clone_test_db: Callable[..., Any]) -> Callable[..., Any]:
     """Extends clone_test_db() of BaseDatabaseCreation.
 
-    Nobody migrates a clone that was kept. One that has more in it than the database
-    it was made of is made anew.
+    Nobody migrates a clone that was kept. One that has other records than the
+    database it was made of, which was just migrated, is made anew.
     """
 
     @wraps(clone_test_db)
@@ -72,7 +72,7 @@ def replacing_outdated_clones(clone_test_db: Callable[..., Any]) -> Callable[...
         given = inspect.signature(clone_test_db).bind(self, *args, **kwargs)
         given.apply_defaults()
         if _is_kept(self, keepdb=given.arguments["keepdb"]):
-            given.arguments["keepdb"] = not _has_more(self, given.arguments["suffix"])
+            given.arguments["keepdb"] = not _differs(self, given.arguments["suffix"])
         return clone_test_db(*given.args, **given.kwargs)
 
     return clone
@@ -166,7 +166,7 @@ def _is_of_another_branch(connection: BaseDatabaseWrapper) -> bool:
     return bool(found) and not any(answer.switched_off for answer in found)
 
 
-def _has_more(creation: Any, suffix: str) -> bool:
+def _differs(creation: Any, suffix: str) -> bool:
     connection = creation.connection
     settings = creation.get_test_db_clone_settings(suffix)
     if connection.vendor == "sqlite" and not os.path.exists(settings["NAME"]):
@@ -175,7 +175,7 @@ def _has_more(creation: Any, suffix: str) -> bool:
     clone: Any = connection.copy(alias=f"{connection.alias}_{suffix}")
     clone.settings_dict = settings
     try:
-        return not _recorded(clone) <= _recorded(connection)
+        return _recorded(clone) != _recorded(connection)
     except DatabaseError:
         # It is not there, and is going to be made.
         return False
@@ -184,10 +184,11 @@ def _has_more(creation: Any, suffix: str) -> bool:
         getattr(clone, "close_pool", clone.close)()
 
 
-def _recorded(connection: BaseDatabaseWrapper) -> set[tuple[str, str]]:
+def _recorded(connection: BaseDatabaseWrapper) -> set[tuple[Any, ...]]:
+    """With the time, since a name may mean something else on another branch."""
     table = MigrationRecorder.Migration._meta.db_table
     with connection.cursor() as cursor:
         if table not in connection.introspection.table_names(cursor):
             return set()
-        cursor.execute(f"SELECT app, name FROM {table}")  # noqa: S608
+        cursor.execute(f"SELECT app, name, applied FROM {table}")  # noqa: S608
         return set(cursor.fetchall())

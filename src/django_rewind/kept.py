@@ -18,6 +18,7 @@ from .definitions import Definition
 from .exceptions import RewindError, SourceUnavailable
 from .models import Key, MigrationCode
 from .status import File, Status
+from .terminal import first_of, manage
 
 SQL_OF_TABLE = """
     SELECT type, name, sql FROM sqlite_master
@@ -119,7 +120,7 @@ class Kept:
         if not (unknown or lacking) or not self._answers:
             return []
         if lacking and self._unknown:
-            raise self._lacks(min(lacking))
+            raise self._lacks(min(lacking) if is_generated else None)
         if self._created and not self._may_have_made(self._created):
             # It is there for another reason, as a primary key that Django made up.
             unknown = unknown - {_column(self._created)}
@@ -138,7 +139,10 @@ class Kept:
         for column in columns:
             if _column(column) in new_columns:
                 raise has_already(
-                    self._table, column.column, self._model._meta.app_label
+                    self._connection,
+                    self._table,
+                    column.column,
+                    self._model._meta.app_label,
                 )
             if not self._gone.isdisjoint(getattr(column, "needs", ())):
                 raise self._is_needed(column)
@@ -234,21 +238,25 @@ class Kept:
             name in code.source_code.casefold() for code in self._codes.values()
         )
 
-    def _lacks(self, column: str) -> RewindError:
-        others = ", ".join(map(".".join, self._answers))
+    def _lacks(self, column: str | None) -> RewindError:
+        """None if there is no such table at all."""
+        others = ", ".join(first_of([".".join(key) for key in self._answers], 10))
+        fact = f"The table {self._table} lacks the column '{column}', which is needed"
+        if column is None:
+            fact = f"The table {self._table} is not there, and is needed"
         return RewindError(
-            f"The table {self._table} lacks the column '{column}', which is needed to "
-            "alter the table. A migration that was applied from other code may have "
-            "removed or renamed it; this migration was not applied. Reverse one of "
-            f"these first: {others}."
+            f"{fact} to alter the table. A migration that was applied from other code "
+            "may have removed or renamed it; this migration was not applied. Reverse "
+            f"one of these first: {others}."
         )
 
     def _is_needed(self, column: KeptColumn) -> RewindError:
+        showing = f"showmigrations {self._model._meta.app_label}"
         return RewindError(
             f"The column '{column.column}' of the table {self._table} is generated "
             "from a column that this migration removes or renames, and was added by a "
             "migration whose file is gone. It was not applied. Reverse that one first: "
-            f"'manage.py showmigrations {self._model._meta.app_label}' names it."
+            f"{manage(showing, self._connection.alias)} names it."
         )
 
     @cached_property
@@ -312,14 +320,19 @@ def columns_of(connection: BaseDatabaseWrapper, table: str) -> dict[str, bool]:
         return {row[1].casefold(): bool(row[6]) for row in cursor.fetchall()}
 
 
-def has_already(table: str, column: str | None, app_label: str) -> RewindError:
+def has_already(
+    connection: BaseDatabaseWrapper, table: str, column: str | None, app_label: str
+) -> RewindError:
     """Two branches may add the same column; Django would drop the ghost's."""
+    showing, going_back = (
+        manage(command, connection.alias)
+        for command in (f"showmigrations {app_label}", f"migrate {app_label} NAME")
+    )
     return RewindError(
         f"The table {table} already has the column '{column}', from a migration whose "
         "file is gone, and this migration adds it anew. It was not applied, so that no "
-        f"data are lost. Reverse the other one first: 'manage.py showmigrations "
-        f"{app_label}' names it, and 'manage.py migrate {app_label} NAME' goes back to "
-        "the one before it."
+        f"data are lost. Reverse the other one first: {showing} names it, and "
+        f"{going_back} goes back to the one before it."
     )
 
 

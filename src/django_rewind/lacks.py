@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib import import_module
 from inspect import isfunction
 from typing import Any
 
+from django.conf import settings
 from django.db.migrations.operations.base import Operation
 from django.utils.module_loading import import_string
 
@@ -15,6 +18,9 @@ from .exceptions import Problem
 from .importer import RESTORE, FakedMigration, StoredMigration
 from .models import StoredCode
 from .terminal import first_of, on_one_line
+
+# As capture says it.
+OF_A_SETTING = re.compile(r"the setting (\w+) ")
 
 
 def problems(migration: StoredMigration) -> Iterator[Problem]:
@@ -38,18 +44,16 @@ def describe(code: StoredCode) -> str:
 
     Some of it may be needed by functions, which nobody runs to find out.
     """
-    # A fact begins with the name, if it is about one.
-    facts = [fact for fact in code.lacking if not _can_import(fact.partition(" ")[0])]
+    facts = [fact for fact in code.lacking if not _is_about_what_is_here(fact)]
     return on_one_line("; ".join(first_of(facts)))
 
 
-def _can_import(name: str) -> bool:
-    try:
-        import_string(name)
-    except Exception:
-        # Whatever a module does when it is imported.
-        return False
-    return True
+def _is_about_what_is_here(fact: str) -> bool:
+    setting = OF_A_SETTING.match(fact)
+    if setting is not None:
+        return hasattr(settings, setting[1])
+    # It begins with the name, if it is about one.
+    return _is_here(fact.partition(" ")[0])
 
 
 def _reverse_functions(operations: Iterable[Operation]) -> Iterator[Any]:
@@ -70,16 +74,16 @@ def _needed_by(code: StoredCode, function: Any) -> list[str]:
     cut.take(module, function.__name__)
     tracer = closure.Tracer(lambda m: texts[m] if m in texts else closure.read(m))
     tracer.follow(module, cut.texts().get(module, ""))
-    return [
-        f"{lack.module}.{lack.name}".rstrip(".")
-        for lack in tracer.lacks
-        if lack.fact == "absent" and not _is_here(lack.module, lack.name)
-    ]
+    absent = (lack for lack in tracer.lacks if lack.fact == "absent")
+    names = [f"{lack.module}.{lack.name}".rstrip(".") for lack in absent]
+    return [name for name in names if not _is_here(name)]
 
 
-def _is_here(module: str, name: str) -> bool:
-    try:
-        found = import_module(module)
-    except Exception:
-        return False
-    return not name or hasattr(found, name)
+def _is_here(name: str) -> bool:
+    """A module, or what one has."""
+    for find in (import_string, import_module):
+        # Whatever a module does when it is imported.
+        with suppress(Exception):
+            find(name)
+            return True
+    return False

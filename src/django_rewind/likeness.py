@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from copy import copy
 from functools import partial
 from typing import Any
 
@@ -96,7 +95,7 @@ def _table(
 ) -> Any:
     columns, m2m = {}, {}
     for name, field in model.fields.items():
-        field = _named(name, field)
+        field = naming.named(name, field)
         if field.many_to_many:
             if field.remote_field.through is None:
                 table = naming.m2m_table(model, name, field)
@@ -115,13 +114,7 @@ def _table(
 
 
 def _columns(model: ModelState, names: Iterable[str]) -> Iterator[str]:
-    return (_named(name, model.fields[name]).column for name in names)
-
-
-def _named(name: str, field: Any) -> Any:
-    field = copy(field)
-    field.set_attributes_from_name(name)
-    return field
+    return (naming.named(name, model.fields[name]).column for name in names)
 
 
 def _column(field: Any, model: ModelState, state: ProjectState, connection: Any) -> Any:

@@ -52,11 +52,14 @@ class SeesGhosts(MigrationLoader):
         stored = history.of(self.connection)
         if stored is None:
             return
+        migration: Any
+        for key, migration in self.disk_migrations.items():
+            # See planning.key_of().
+            migration.graph_key = key
         # Copies, since what is added below is for this run only.
         copies = {key: copy(migration) for key, migration in stored.migrations.items()}
         self.ghosts = {k: m for k, m in copies.items() if k not in self.disk_migrations}
         self.disk_migrations.update(copies)
-        migration: Any
         for key, before in stored.before.items():
             # Siblings in the graph were applied one after the other. Without this,
             # Django reverses them in the order of their names, each from a state

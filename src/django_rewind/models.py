@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .terminal import shortened
 
@@ -12,6 +14,39 @@ Key = tuple[str, str]
 
 # What json.loads() and taking its result apart raise for what somebody else wrote.
 UNREADABLE = (AttributeError, TypeError, ValueError, RecursionError)
+
+
+class ExactTextField(models.TextField):  # type: ignore[type-arg]
+    """Text that comes out as it went in.
+
+    Before Django 5.2, a connection to MySQL speaks utf8mb3 unless told otherwise, which
+    has no emoji: so it goes as bytes, from and to a column that is utf8mb4. See
+    https://docs.djangoproject.com/en/stable/releases/5.2/
+    """
+
+    def deconstruct(self) -> Any:
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.TextField", args, kwargs
+
+    def get_db_prep_value(
+        self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False
+    ) -> Any:
+        value = super().get_db_prep_value(value, connection, prepared)
+        if connection.vendor == "mysql" and isinstance(value, str):
+            return value.encode()
+        return value
+
+    def select_format(self, compiler: Any, sql: str, params: Any) -> Any:
+        if compiler.connection.vendor == "mysql":
+            sql = f"CAST({sql} AS BINARY)"
+        return sql, params
+
+    def from_db_value(
+        self, value: Any, expression: Any, connection: BaseDatabaseWrapper
+    ) -> Any:
+        if connection.vendor == "mysql" and isinstance(value, bytes):
+            return value.decode(errors="replace")
+        return value
 
 
 class StoredCode(models.Model):
@@ -35,7 +70,7 @@ class StoredCode(models.Model):
             "Typically follows pattern: NNNN_name where NNNN is a 4-digit number."
         ),
     )
-    source_code = models.TextField(
+    source_code = ExactTextField(
         help_text="Complete Python source code of the migration file"
     )
     stored_at = models.DateTimeField(
@@ -100,6 +135,11 @@ class StoredCode(models.Model):
     def needed_digests(self) -> dict[str, str]:
         """Of the code that it needs: module, or path of a data file → digest."""
         return parse_digests(self.closure)
+
+    @property
+    def alias(self) -> str | None:
+        """Of the database that it was fetched from."""
+        return self._state.db
 
     @property
     def lacking(self) -> list[str]:

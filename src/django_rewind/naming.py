@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -17,6 +18,13 @@ except ImportError:
     from django.db.migrations.operations.utils import (  # type: ignore[import-untyped, no-redef]
         resolve_relation,
     )
+
+
+def named(name: str, field: Any) -> Any:
+    """The field with its name and its column, which that of a state has not."""
+    field = copy(field)
+    field.set_attributes_from_name(name)
+    return field
 
 
 def target(field: Any, model: ModelState) -> Key:

@@ -12,17 +12,16 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from . import conf, status
 from .exceptions import RewindError
 from .status import Status
-from .terminal import first_of
+from .terminal import first_of, manage
 
 # So many migrations are named.
 NAMED = 10
 
 
 def of_ghosts(alias: str, ghosts: Sequence[Status]) -> str:
-    option = "" if alias == DEFAULT_DB_ALIAS else f" --database {alias}"
     return (
         f"Applied to database '{alias}', but their files are gone: {names(ghosts)}. "
-        f"'manage.py rewind{option}' reverses them from stored code."
+        f"{manage('rewind', alias)} reverses them from stored code."
     )
 
 

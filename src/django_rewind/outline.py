@@ -8,6 +8,7 @@ from typing import NamedTuple
 from . import source
 from .closure import outside
 from .models import Key
+from .parsing import parse
 
 # Which migration these name depends on what else is there.
 RELATIVE = ("__first__", "__latest__")
@@ -24,7 +25,7 @@ class Outline(NamedTuple):
 def read(text: str) -> Outline | None:
     """None if the text defines no migration."""
     try:
-        tree = ast.parse(text)
+        tree = parse(text)
     except source.UNPARSABLE:
         return None
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]

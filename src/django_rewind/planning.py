@@ -31,6 +31,12 @@ from .models import Key
 ZERO = "zero"
 
 
+def key_of(migration: Migration) -> Key:
+    """In the graph, where a migration that says to be another app's is its file's."""
+    key: Key = getattr(migration, "graph_key", (migration.app_label, migration.name))
+    return key
+
+
 def database_operations(operations: Iterable[Operation]) -> Iterator[Operation]:
     """With what SeparateDatabaseAndState does to the database in its place."""
     for operation in operations:

@@ -24,17 +24,19 @@ from . import (
     source,
     store,
     targets,
+    unfinished,
     untold,
 )
 from .adoption import Adoption
 from .effects import Effects
-from .exceptions import HalfDone, Refused, RewindError
+from .exceptions import HalfDone, Problem, Refused, RewindError
 from .ghosts import Ghosts
 from .importer import FakedMigration, StoredMigration
 from .models import Key
+from .planning import key_of
 from .reapplication import Reapplication
 from .rewind import Rollback
-from .terminal import on_one_line
+from .terminal import manage, on_one_line, quoted
 
 
 class Request(NamedTuple):
@@ -58,8 +60,8 @@ class Step(NamedTuple):
     database: str
     app_label: str
     migration_name: str
-    # "reverse", "fake" (only the record goes), "adopt", "apply" or "record" (only the
-    # record comes back).
+    # "reverse", "fake" (only the record goes), "adopt", "apply", "record" (only the
+    # record comes back) or "mend".
     action: str
     reason: str
     # "stored code" or "file".
@@ -80,9 +82,12 @@ class Step(NamedTuple):
         return {
             "reverse": f"from {self.source}",
             "fake": "only its record goes",
-            "adopt": "its record gets that name",
+            "adopt": "its record gets that name"
+            if self.new_name != self.migration_name
+            else "its code is stored anew",
             "apply": f"applied again, from {self.source}",
             "record": "only its record comes back",
+            "mend": "it stays",
         }[self.action]
 
 
@@ -97,6 +102,8 @@ class Plan(NamedTuple):
     again: Reapplication | None = None
     # Whether some adoptions need --migrate.
     waits: bool = False
+    # What stays, since a person undid the part of it that was reversed.
+    mended: Sequence[Key] = ()
 
     @property
     def has_work(self) -> bool:
@@ -147,8 +154,8 @@ def make(connection: BaseDatabaseWrapper, request: Request) -> Plan:
         if rollback is None:
             raise RewindError(
                 f"No applied migration of app '{request.app_label}' is the one that "
-                f"'{request.migration_name}' matches. 'manage.py showmigrations' shows "
-                "what is applied."
+                f"'{request.migration_name}' matches. "
+                f"{manage('showmigrations', connection.alias)} shows what is applied."
             )
         return _Describer(connection, request, rollback).plan()
     if request.to is not None:
@@ -198,10 +205,15 @@ def _for_ghosts(connection: BaseDatabaseWrapper, request: Request) -> Plan:
     adoptions: list[Adoption] = []
     notes: list[str] = []
     seen: list[Ghosts] = []
+    left: dict[Key, str] = {}
 
     def choose(ghosts: Ghosts) -> Mapping[Key, str]:
         chosen = choices.not_of_this_checkout(
-            connection, ghosts, request.app_label, migrate=request.migrate
+            connection,
+            ghosts,
+            request.app_label,
+            migrate=request.migrate,
+            mended=request.mended,
         )
         seen.append(ghosts)
         notes.extend(chosen.notes)
@@ -209,13 +221,71 @@ def _for_ghosts(connection: BaseDatabaseWrapper, request: Request) -> Plan:
             found = adoption.find(connection, ghosts, chosen.reasons)
             adoptions.extend(a for a in found if _is_within(a, request.app_label))
         stays = {adopted.old for adopted in adoptions}
+        if not request.migrate or request.fake:
+            left.update((k, chosen.reasons[k]) for k in chosen.to_apply_again - stays)
+        stays.update(left)
         return {k: reason for k, reason in chosen.reasons.items() if k not in stays}
 
     goal = f"rewind {request.app_label or 'all ghosts'}"
     rollback = rewind.prepare_each(connection, goal, choose, fake=request.fake)
     # Those that depend on what goes, by way of a file, go too.
     kept = adoption.without(seen[0], adoptions, rollback.keys)
-    return _Describer(connection, request, rollback).plan(kept, notes)
+    if request.migrate and not request.fake:
+        _refuse_what_migrate_refuses(seen[0], rollback, kept)
+    waiting = [_is_left(k, left[k]) for k in sorted(left) if k not in rollback.keys]
+    mended: Sequence[Key] = ()
+    if request.mended:
+        mended = _mended(connection, request, seen[0], rollback)
+    else:
+        notes.extend(map(str, unfinished.find(connection)))
+    return _Describer(connection, request, rollback).plan(
+        kept, notes, waiting, mended=mended
+    )
+
+
+def _mended(
+    connection: BaseDatabaseWrapper,
+    request: Request,
+    ghosts: Ghosts,
+    rollback: Rollback,
+) -> list[Key]:
+    halves = halfway.find(journal.read(connection))
+    keys = [k for k in ghosts.recorded if k in halves and k not in rollback.keys]
+    keys += [begun.key for begun in unfinished.find(connection)]
+    return [key for key in keys if request.app_label in (None, key[0])]
+
+
+def _refuse_what_migrate_refuses(
+    ghosts: Ghosts, rollback: Rollback, adoptions: Collection[Adoption]
+) -> None:
+    """What was applied before a dependency, as by --fake; edited ones were chosen."""
+    files, names = ghosts.files, {adopted.new for adopted in adoptions}
+    problems = []
+    for key in ghosts.recorded:
+        if key not in files.graph.nodes or key in rollback.keys or key in names:
+            continue
+        lacking = set(choices.unapplied_parents(files, key)) - names
+        if lacking:
+            first = ", ".join(map(".".join, sorted(lacking)))
+            going_back = manage(f"rewind {quoted(key[0])} NAME", ghosts.alias)
+            problems.append(
+                Problem(
+                    *key,
+                    f"it depends on {first}, which is not recorded, and 'migrate' "
+                    "refuses that.",
+                    "If the database has what that does, put its record into "
+                    f"django_migrations. Else {going_back} goes back to before it.",
+                )
+            )
+    if problems:
+        raise Refused("migrate after that", problems)
+
+
+def _is_left(key: Key, reason: str) -> str:
+    return on_one_line(
+        f"{'.'.join(key)} is left alone: {reason}. --migrate reverses it, and applies "
+        "it again."
+    )
 
 
 def _is_within(adopted: Adoption, app_label: str | None) -> bool:
@@ -236,19 +306,30 @@ class _Describer:
         self,
         adoptions: Sequence[Adoption] = (),
         notes: Sequence[str] = (),
+        waiting: Sequence[str] = (),
         again: Reapplication | None = None,
+        mended: Sequence[Key] = (),
     ) -> Plan:
+        """`waiting`: what only --migrate would do."""
         now = [a for a in adoptions if self.request.migrate or not a.first]
         found = self._effects()
         steps = [self._adoption(adopted) for adopted in now if adopted.beneath]
         steps += [self._step(m, found.destroys) for m in self.rollback.plan]
         steps += [self._adoption(adopted) for adopted in now if not adopted.beneath]
-        waiting = [adopted for adopted in adoptions if adopted not in now]
-        notes = [*self._half_done(), *notes, *found.notes, *map(_waits, waiting)]
+        waiting = [*waiting, *(_waits(a) for a in adoptions if a not in now)]
+        notes = [*self._half_done(), *notes, *found.notes, *waiting]
         if again is not None:
             steps += [self._apply_again(migration, again) for migration in again.plan]
+        steps += map(self._mended, mended)
         return Plan(
-            self.connection, self.rollback, now, steps, notes, again, bool(waiting)
+            self.connection,
+            self.rollback,
+            now,
+            steps,
+            notes,
+            again,
+            bool(waiting),
+            mended,
         )
 
     def _half_done(self) -> Iterator[str]:
@@ -264,20 +345,17 @@ class _Describer:
                 continue
             half = halves[key]
             if not half.can_go_on:
-                raise HalfDone(key, half.at, half.describe())
+                raise HalfDone(key, self.connection.alias, half.at, half.describe())
             yield "{}.{} goes on after: {}.".format(*key, half.done)
 
     def _effects(self) -> Effects:
-        if self.request.fake or not self.rollback.plan:
-            return Effects({}, [], [])
         rollback = self.rollback
-        found = effects.find(self.connection, rollback.plan, rollback.changes)
-        if found.problems:
-            raise Refused("rewind", found.problems)
-        return found
+        if self.request.fake or not rollback.plan:
+            return Effects({}, [])
+        return effects.find(self.connection, rollback.plan, rollback.changes)
 
     def _step(self, migration: Migration, destroys: Mapping[Key, list[str]]) -> Step:
-        key = migration.app_label, migration.name
+        key = key_of(migration)
         is_faked = self.request.fake or isinstance(migration, FakedMigration)
         is_stored = isinstance(migration, StoredMigration)
         return Step(
@@ -301,12 +379,26 @@ class _Describer:
             app_label=adopted.old[0],
             migration_name=adopted.old[1],
             action="adopt",
-            reason=f"does the same as {app_label}.{name}, which is not applied",
+            reason=f"does the same as {app_label}.{name}, which is not applied"
+            if adopted.is_renamed
+            else "its file does the same, and depends on others",
             source="file",
             destroys=[],
             digest=source.digest_of_file(adopted.new),
             note=_waits(adopted) if adopted.first else "",
             new_name=name,
+        )
+
+    def _mended(self, key: Key) -> Step:
+        return Step(
+            database=self.connection.alias,
+            app_label=key[0],
+            migration_name=key[1],
+            action="mend",
+            reason="what was done of it was undone by hand",
+            source="file",
+            destroys=[],
+            digest=source.digest_of_file(key),
         )
 
     def _apply_again(self, migration: Migration, again: Reapplication) -> Step:
@@ -328,6 +420,11 @@ class _Describer:
 
 def _waits(adopted: Adoption) -> str:
     first = ", ".join("{}.{}".format(*key) for key in adopted.first)
+    if not adopted.is_renamed:
+        return (
+            f"{'.'.join(adopted.old)} stays with --migrate, once {first} is applied, "
+            "on which its file depends."
+        )
     return (
         f"{'.'.join(adopted.old)} gets the name {adopted.new[1]} with --migrate, once "
         f"{first} is applied, on which that depends."
@@ -345,7 +442,7 @@ def add_sql(plan: Plan) -> Plan:
             except Exception as error:
                 # Names of constraints that are not there.
                 lines = [on_one_line(f"-- its SQL cannot be told: {error}")]
-            sql[migration.app_label, migration.name] = lines
+            sql[key_of(migration)] = lines
     steps = [
         step._replace(
             sql=sql.get((step.app_label, step.migration_name), [])

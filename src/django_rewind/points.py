@@ -16,7 +16,7 @@ from .actions import ADOPT, BACKWARDS, FORWARDS
 from .exceptions import RewindError
 from .journal import Entry
 from .models import Key
-from .terminal import first_of
+from .terminal import first_of, manage
 
 
 class Point(NamedTuple):
@@ -81,7 +81,7 @@ def delete(connection: BaseDatabaseWrapper, name: str) -> None:
     if name not in restore_points(journal.read(connection)):
         raise RewindError(
             f"There is no restore point '{name}' in database '{connection.alias}'. "
-            "'manage.py restore_point --list' shows them."
+            f"{manage('restore_point --list', connection.alias)} shows them."
         )
     _write(connection, journal.POINT_DELETED, name=name)
 
@@ -114,7 +114,7 @@ def find(connection: BaseDatabaseWrapper, text: str) -> Point:
             f"The journal of database '{connection.alias}' is empty. It begins with "
             "the first migration that is applied or reversed with django-rewind."
         )
-    name, index = _position(entries, text)
+    name, index = _position(entries, text, connection.alias)
     records = _records_before(connection, entries[index + 1 :])
     return _make_point(name, records, entries, index + 1)
 
@@ -145,7 +145,7 @@ def _refuse_if_altered(connection: BaseDatabaseWrapper, entries: list[Entry]) ->
         )
 
 
-def _position(entries: list[Entry], text: str) -> tuple[str, int]:
+def _position(entries: list[Entry], text: str, alias: str) -> tuple[str, int]:
     """The last entry of what `text` names."""
     runs = [i for i, entry in enumerate(entries) if entry.fields.get("run") == text]
     if runs:
@@ -170,11 +170,12 @@ def _position(entries: list[Entry], text: str) -> tuple[str, int]:
     if commit:
         raise RewindError(
             f"Nothing was applied or reversed at commit {commit[:12]}. "
-            "'manage.py rewind_history' shows what was, and when."
+            f"{manage('rewind_history', alias)} shows what was, and when."
         )
     raise RewindError(
-        f"'{text}' is no restore point, run, ISO date-time or git commit. 'manage.py "
-        "rewind_history' and 'manage.py restore_point --list' show them."
+        f"'{text}' is no restore point, run, ISO date-time or git commit. "
+        f"{manage('rewind_history', alias)} and "
+        f"{manage('restore_point --list', alias)} show them."
     )
 
 
@@ -222,15 +223,10 @@ def _records_before(
         elif fields.get("action") in BACKWARDS:
             records.update(found)
         elif fields.get("action") == ADOPT:
-            old = _was(fields)
+            old, digest = journal.given_up(fields)
             records.pop(entry.key, None)
-            records[old] = found.get(old, "")
+            records[old] = digest
     return records
-
-
-def _was(fields: dict[str, Any]) -> Key:
-    app_label, name = fields["was"]
-    return str(app_label), str(name)
 
 
 def _keys_and_digests(fields: dict[str, Any]) -> Iterator[tuple[Key, str]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,10 @@ from django.db import DatabaseError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
 
-from . import conf, history, source, store, tables
+from . import conf, history, signing, source, store, tables, transactions
 from .actions import APPLY, PRUNE, RECORD, REVERSE
 from .models import Key, MigrationCode, StoredCode
+from .terminal import manage
 
 if TYPE_CHECKING:
     from django.db.migrations.recorder import MigrationRecorder
@@ -25,6 +26,9 @@ else:
     MigrationRecorder = object
 
 logger = logging.getLogger("django_rewind")
+
+# What says that code is not stored, and what stores it.
+MENDING = "verify_migrations", "migrate", "backfill_migration_code"
 
 
 class StoresCode(MigrationRecorder):
@@ -38,6 +42,9 @@ class StoresCode(MigrationRecorder):
     # What the executor is applying or reversing, and what it is going to apply.
     step: Step | None = None
     planned: Sequence[Key] = ()
+    # What the files said when the run began: while it takes its time, another branch
+    # may be checked out over what it has imported.
+    _read: dict[Key, MigrationCode] | None = None
 
     def _ensure_tables(self) -> None:
         if self._tables_ensured:
@@ -45,6 +52,18 @@ class StoresCode(MigrationRecorder):
         self._tables_ensured = True
         self.ensure_schema()
         tables.try_to_ensure(self.connection)
+
+    def expect(self, plan: Sequence[Migration], *, in_this_order: bool) -> None:
+        """What a run is going to apply."""
+        if in_this_order:
+            self.planned = [(migration.app_label, migration.name) for migration in plan]
+        keys = [
+            key
+            for migration in plan
+            for key in [(migration.app_label, migration.name), *migration.replaces]
+        ]
+        excluded = conf.excluded_apps()
+        self._read = dict(read_files(key for key in keys if key[0] not in excluded))
 
     def record_applied(self, app: str, name: str) -> None:
         if not conf.is_enabled():
@@ -70,6 +89,7 @@ class StoresCode(MigrationRecorder):
             key,
             StoredCode.Captured.AT_APPLY,
             faked=None if self.step is None else self.step.fake,
+            code=(self._read or {}).pop(key, None),
         )
         return code.digest if code else ""
 
@@ -111,14 +131,16 @@ class StoresCode(MigrationRecorder):
     def adopt(self, old: Key, new: Key, *, fake: bool) -> None:
         """Give a record another name, and store the code of that name's file."""
         self._ensure_tables()
-        self.step = self._own_run().adopt(self.connection, old, new, fake=fake)
+        digest = self._digest(old)
+        run = self._own_run()
+        self.step = run.adopt(self.connection, old, new, digest, fake=fake)
         try:
             with transaction.atomic(using=self.connection.alias):
                 # A new one would be the last, and so what `rewind --steps` takes first.
                 records = self.migration_qs.filter(app=old[0], name=old[1])
                 records.update(app=new[0], name=new[1])
                 self.step.note(new, self._store(new))
-                self.step.note(old, self._digest(old))
+                self.step.note(old, digest)
         finally:
             self.step = None
 
@@ -137,9 +159,12 @@ class StoresCode(MigrationRecorder):
             self.connection, action, migration, fake=fake, planned=self.planned
         )
         self.step, self.planned = step, ()
+        is_inside = self.connection.in_atomic_block
         try:
             yield
         except BaseException as error:
+            if not is_inside:
+                transactions.leave(self.connection, error)
             step.fail(error)
             raise
         finally:
@@ -162,9 +187,14 @@ def journalling_plan(migrate: Callable[..., Any]) -> Callable[..., Any]:
     def migrate_as_planned(
         self: Any, targets: Any, plan: Any = None, *args: Any, **kw: Any
     ) -> Any:
-        # For other targets, it applies the same in another order.
-        if plan and targets == self.loader.graph.leaf_nodes() and not plan[0][1]:
-            self.recorder.planned = [(m.app_label, m.name) for m, _ in plan]
+        if isinstance(self.recorder, StoresCode) and conf.is_enabled():
+            if plan is None:
+                plan = self.migration_plan(targets)
+            if plan and not plan[0][1]:
+                # For other targets, it applies the same in another order.
+                in_this_order = targets == self.loader.graph.leaf_nodes()
+                migrations = [migration for migration, _ in plan]
+                self.recorder.expect(migrations, in_this_order=in_this_order)
         return migrate(self, targets, plan, *args, **kw)
 
     return migrate_as_planned
@@ -243,6 +273,16 @@ def noting_initial_fakes(detect_soft_applied: Callable[..., Any]) -> Callable[..
     return detect
 
 
+def read_files(keys: Iterable[Key]) -> Iterator[tuple[Key, MigrationCode]]:
+    # Late, since a migrate with nothing to do stores nothing.
+    from .capture import capture
+
+    for key in keys:
+        # A failure is said when it is to be stored, if it fails once more.
+        with suppress(Exception):
+            yield key, capture(*key, StoredCode.Captured.AT_APPLY)
+
+
 def store_code(
     connection: BaseDatabaseWrapper,
     key: Key,
@@ -250,18 +290,22 @@ def store_code(
     *,
     faked: bool | None,
     quiet: bool = False,
+    code: MigrationCode | None = None,
 ) -> MigrationCode | None:
     """Store one migration; a failure is a warning, since the migration must go on.
 
     `faked`: None where nothing was applied, so that a squash is what it replaces.
+    `code`: what its file said, if that was read before.
     """
-    # Late, since a migrate with nothing to do stores nothing.
     from .capture import capture
 
     try:
         if faked is None:
             faked = _replaces_fakes(connection, key)
-        code = capture(*key, captured, faked=faked)
+        if code is None:
+            code = capture(*key, captured)
+        code.faked = faked
+        signing.sign(code)
         store.save(connection, code)
     except Exception as error:
         if connection.needs_rollback:
@@ -271,11 +315,11 @@ def store_code(
         logger.log(
             logging.DEBUG if quiet else logging.WARNING,
             "The code of %s.%s could not be stored in database '%s': %s. "
-            "'manage.py verify_migrations' fails until 'manage.py migrate' or "
-            "'manage.py backfill_migration_code' has stored it.",
+            "%s fails until %s or %s has stored it.",
             *key,
             connection.alias,
             error,
+            *(manage(command, connection.alias) for command in MENDING),
         )
         return None
     return code

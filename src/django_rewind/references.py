@@ -20,7 +20,7 @@ from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ModelState, ProjectState
 
 from . import naming, planning
-from .effects import Drop
+from .effects import Drop, extension
 from .exceptions import Problem
 from .importer import FakedMigration
 from .models import Key
@@ -85,7 +85,8 @@ class Dependant(NamedTuple):
 def in_the_way(
     runner: MigrationExecutor, plan: Collection[Migration], drops: Sequence[Drop]
 ) -> Iterator[Problem]:
-    """What would be left without a table or column that reversing the plan drops."""
+    """What would be left without something that reversing the plan drops."""
+    yield from _extensions_in_the_way(runner, plan)
     if not drops:
         return
     connection = runner.connection
@@ -95,7 +96,8 @@ def in_the_way(
         existing = set(connection.introspection.table_names(cursor))
     going = {(drop.table, drop.column): drop.key for drop in drops}
     tables = {table for table, column in going if column is None}
-    for table in sorted(tables & existing & kept.keys()):
+    lost = {d.table for d in drops if d.column is None and not d.is_replaced}
+    for table in sorted(lost & existing & kept.keys()):
         yield Problem(
             *going[table, None],
             f"it would drop the table {table}, which is now that of {kept[table]}.",
@@ -111,6 +113,38 @@ def in_the_way(
             and not _is_dropped_by_sql(found.table, plan)
         ):
             yield _problem(found, target[1], going[target], kept)
+
+
+def _extensions_in_the_way(
+    runner: MigrationExecutor, plan: Collection[Migration]
+) -> Iterator[Problem]:
+    loader, connection = runner.loader, runner.connection
+    going = _extensions(
+        (m for m in plan if not isinstance(m, FakedMigration)), connection
+    )
+    if not going:
+        return
+    nodes = loader.graph.nodes.items()
+    staying = (m for k, m in nodes if k in loader.applied_migrations and m not in plan)
+    for name, other in sorted(_extensions(staying, connection).items()):
+        if name in going:
+            yield Problem(
+                *going[name],
+                f"it would drop the extension {name}, which {'.'.join(other)} makes "
+                "too, and that stays.",
+                "Undo the rest by hand, and go back with --fake.",
+            )
+
+
+def _extensions(
+    migrations: Iterable[Migration], connection: BaseDatabaseWrapper
+) -> dict[str, Key]:
+    return {
+        name: (migration.app_label, migration.name)
+        for migration in migrations
+        for operation in planning.database_operations(migration.operations)
+        if (name := extension(operation, migration.app_label, connection))
+    }
 
 
 def _problem(
@@ -186,7 +220,7 @@ class _States:
         loader = runner.loader
         leaves = loader.graph.leaf_nodes()
         for migration, _ in runner.migration_plan(leaves, clean_start=True):
-            if (migration.app_label, migration.name) in loader.applied_migrations:
+            if planning.key_of(migration) in loader.applied_migrations:
                 self._walk(migration)
 
     def _walk(self, migration: Migration) -> None:

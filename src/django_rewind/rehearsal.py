@@ -6,17 +6,20 @@ on a branch that has none of this code.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import _lru_cache_wrapper
 from importlib.abc import MetaPathFinder
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings
 
+from .closure.outside import is_installed, is_outside
 from .exceptions import RewindError, Unreachable
 from .models import Key, MigrationCode
 
@@ -131,9 +134,9 @@ def main() -> None:
 
 def _hide(codes: Iterable[MigrationCode]) -> None:
     names = {
-        config.name
+        _package_of(config.name)
         for config in apps.get_app_configs()
-        if config.name.partition(".")[0] not in ("django", "django_rewind")
+        if is_outside(config.name)
     }
     for code in codes:
         names.update(name for name in code.needed if "/" not in name)
@@ -141,4 +144,28 @@ def _hide(codes: Iterable[MigrationCode]) -> None:
     sys.meta_path.insert(0, finder)
     for name in list(sys.modules):
         if finder.hides(name):
-            del sys.modules[name]
+            module = sys.modules.pop(name)
+            above, _, last = name.rpartition(".")
+            attributes = getattr(sys.modules.get(above), "__dict__", {})
+            if attributes.get(last) is module:
+                del attributes[last]
+    _empty_caches()
+
+
+def _package_of(app: str) -> str:
+    """The whole of the package that an app came with, which is gone when it is."""
+    names = app.split(".")
+    packages = [".".join(names[:depth]) for depth in range(1, len(names) + 1)]
+    has_settings = f"{_settings_module()}.".startswith(f"{packages[0]}.")
+    if has_settings or not is_installed(packages[0]):
+        return app
+    # Several distributions may share a folder without __init__.py.
+    files = (getattr(sys.modules.get(name), "__file__", None) for name in packages)
+    return next(name for name, file in zip(packages, files) if file or name == app)
+
+
+def _empty_caches() -> None:
+    """Else what was looked up before, such as by get_callable(), would be found."""
+    for one in gc.get_objects():
+        if type(one) is _lru_cache_wrapper:
+            one.cache_clear()

@@ -39,7 +39,7 @@ from .importer import FakedMigration, StoredMigration
 from .models import Key
 from .planning import ZERO
 from .status import File, Status
-from .terminal import on_one_line
+from .terminal import manage, on_one_line, quoted
 
 EDITED = "was edited after it was applied"
 
@@ -60,7 +60,7 @@ class Rollback(NamedTuple):
 
     @property
     def keys(self) -> list[Key]:
-        return [(migration.app_label, migration.name) for migration in self.plan]
+        return [planning.key_of(migration) for migration in self.plan]
 
     @property
     def records(self) -> set[Key]:
@@ -233,16 +233,17 @@ def _plan_for_target(
                     f"{target[0]}.{name} was replaced by a squashed migration. Go back "
                     "to that one, or to before it."
                 )
+    # What another branch applied may stand beside the target in the graph; it was
+    # recorded after the target all the same.
+    if target in runner.loader.graph:
+        needed = runner.loader.graph.forwards_plan(target)
+        ghosts.let_come_after(target, after_target.difference(needed))
+        stored = ghosts.history()
     with fitting_the_files(), history.using(stored):
-        # A ghost of another branch may stand beside the target in the graph;
-        # it was recorded after the target all the same.
-        if target in runner.loader.graph:
-            needed = runner.loader.graph.forwards_plan(target)
-            ghosts.let_depend(after_target.difference(needed), target)
-            runner.loader.build_graph()
+        runner.loader.build_graph()
         plan = [m for m, _ in runner.migration_plan([(target[0], name)])]
     if as_applied or any(isinstance(migration, StoredMigration) for migration in plan):
-        steps = [(migration.app_label, migration.name) for migration in plan]
+        steps = [planning.key_of(migration) for migration in plan]
         _, stored = _in_order_of_application(connection, ghosts, runner, steps)
         with fitting_the_files(), history.using(stored):
             runner = executor.MigrationExecutor(connection)
@@ -368,7 +369,7 @@ def _first_that_does_not_fit(
     loader = runner.loader
     state = ProjectState(real_apps=loader.unmigrated_apps)
     for migration, _ in runner.migration_plan(loader.graph.leaf_nodes(), True):
-        key = migration.app_label, migration.name
+        key = planning.key_of(migration)
         if key not in loader.applied_migrations:
             continue
         try:
@@ -399,7 +400,7 @@ def _rollback(
     fake: bool,
     as_applied: bool = True,
 ) -> Rollback:
-    keys = [(migration.app_label, migration.name) for migration in plan]
+    keys = [planning.key_of(migration) for migration in plan]
     why = planning.reasons(runner.loader.graph, keys, reasons)
     if fake:
         return Rollback(stored, runner, plan, why, {}, [])
@@ -435,6 +436,7 @@ def _problems(
         drops = effects.drops(rollback.runner.connection, rollback.changes)
         problems += references.in_the_way(rollback.runner, rollback.plan, drops)
         problems += _absent(rollback)
+        problems += effects.problems(rollback.runner.connection, rollback.changes)
     return problems
 
 
@@ -450,7 +452,7 @@ def _absent(rollback: Rollback) -> list[Problem]:
 
 def _notes(ghosts: Ghosts, plan: list[Migration]) -> Iterator[tuple[Key, str]]:
     for migration in plan:
-        key = migration.app_label, migration.name
+        key = planning.key_of(migration)
         if isinstance(migration, FakedMigration):
             note = "was recorded with --fake, so only its record goes."
         elif isinstance(migration, StoredMigration) and (
@@ -527,8 +529,9 @@ def _ghosts_that_would_lose_their_code(
 ) -> Iterator[Problem]:
     for key, answer in ghosts.statuses.items():
         if answer.is_ghost and answer.stored and not answer.gap and key not in plan:
+            command = f"migrate {quoted(key[0])} NAME"
             yield Problem(
                 *key,
                 "its file is missing, and the only copy of its code would be deleted.",
-                f"Reverse it first, with 'manage.py migrate {key[0]} NAME'.",
+                f"Reverse it first, with {manage(command, ghosts.alias)}.",
             )

@@ -12,7 +12,7 @@ from django.utils.crypto import constant_time_compare
 from . import conf
 from .exceptions import NotTrusted
 from .models import StoredCode
-from .terminal import on_one_line
+from .terminal import manage, quoted
 
 SALT = "django_rewind.StoredCode"
 
@@ -39,9 +39,9 @@ def verify(code: StoredCode) -> None:
     if not code.signature:
         raise NotTrusted(
             "its stored code is not signed.",
-            "If django-rewind 0.1.0 stored it, run 'manage.py migrate django_rewind' "
-            "first. Otherwise read it and trust it, with 'manage.py "
-            f"trust_stored_migrations {_name(code)}', or restore its file.",
+            "If django-rewind 0.1.0 stored it, run "
+            f"{manage('migrate django_rewind', code.alias)} first. Otherwise read it "
+            f"and trust it, with {_trust(code)}, or restore its file.",
         )
     if code.signing_key in {fingerprint(key) for key in keys}:
         raise NotTrusted(
@@ -52,8 +52,7 @@ def verify(code: StoredCode) -> None:
     raise NotTrusted(
         "its stored code was signed with a key that this project does not have.",
         "Add the key to SECRET_KEY_FALLBACKS or DJANGO_REWIND_SIGNING_KEY_FALLBACKS, "
-        "restore its file, or read it and trust it, with 'manage.py "
-        f"trust_stored_migrations {_name(code)}'.",
+        f"restore its file, or read it and trust it, with {_trust(code)}.",
     )
 
 
@@ -77,8 +76,9 @@ def fingerprint(key: str | bytes) -> str:
     return Signer(key=key, salt=f"{SALT}.key").signature("")[:16]
 
 
-def _name(code: StoredCode) -> str:
-    return on_one_line(f"{code.app_label} {code.migration_name}")
+def _trust(code: StoredCode) -> str:
+    name = f"{quoted(code.app_label)} {quoted(code.migration_name)}"
+    return manage(f"trust_stored_migrations {name}", code.alias)
 
 
 def _signature(code: StoredCode, key: str | bytes) -> str:

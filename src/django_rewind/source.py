@@ -19,6 +19,7 @@ from django.db.migrations.loader import MigrationLoader
 
 from .exceptions import SourceUnavailable
 from .models import Key, StoredCode
+from .parsing import parse
 
 DEPENDENCIES = "replaces", "dependencies", "run_before"
 
@@ -157,7 +158,7 @@ def _migration_in(module: str) -> type[Migration] | None:
 def literal_dependencies(text: str) -> list[Key] | None:
     """The dependencies that can be read without running the text, None if none can."""
     try:
-        body = ast.parse(text).body
+        body = parse(text).body
     except UNPARSABLE:
         return None
     for node in body:
@@ -262,7 +263,7 @@ def meaning(text: str, left_out: Collection[str]) -> str:
 
     And in what of the Migration is left out.
     """
-    tree = ast.parse(text)
+    tree = parse(text)
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
             if ast.get_docstring(node, clean=False) is not None:

@@ -13,27 +13,29 @@ import importlib
 import shutil
 import tempfile
 import weakref
+from abc import ABCMeta
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import date, time, timedelta, tzinfo
 from enum import Enum
 from functools import partial
-from importlib.util import resolve_name
-from numbers import Number
-from pathlib import Path, PurePath
-from re import Pattern
-from types import FunctionType, ModuleType
-from typing import Any
-from uuid import UUID
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec, resolve_name, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
 from weakref import WeakValueDictionary
 
 from django.db.migrations.operations.base import Operation
-from django.db.models import QuerySet
+from django.db.models import Index, Q, QuerySet
+from django.db.models.constraints import BaseConstraint
+from django.db.models.expressions import Combinable
 from django.db.models.manager import BaseManager
-from django.utils.module_loading import import_string
+from django.utils.functional import Promise
+from django.utils.safestring import SafeData
 
 from . import closure, source
-from .closure.outside import is_outside
+from .closure.outside import is_installed, is_outside
+from .parsing import parse
 from .stored_text import StoredText, running, stepping_aside
 
 MISSING: Any = object()
@@ -41,16 +43,16 @@ MISSING: Any = object()
 # In the place of a module: settings that a package made; see capture.
 SETTINGS = "django.conf.settings"
 
-# Values that a reverse function may have read, and that are no part of the project's
-# machinery, as its fields and managers are.
-DATA = (bool, bytes, dict, float, frozenset, int, list, set, str, tuple, type(None))
-VALUES = (date, time, timedelta, tzinfo, Number, Pattern, PurePath, UUID, partial)
+# Of Django's classes, those of which there may be two, and those of which it keeps no
+# object anywhere, as it does of fields and signals.
+APART = (Operation, Enum, QuerySet, BaseManager)
+VALUES = (Q, Combinable, Index, BaseConstraint, Promise, SafeData)
 
-# Functions of Python and Django that are given the name of a module, and what stands
-# in for them.
+# Functions of Python and Django that are given the name of a module, and the method
+# that stands in for each, and is given it first.
 SHIMS: dict[str, dict[str, str]] = {
     "importlib": {"import_module": "import_module"},
-    "importlib.resources": {"files": "find_files"},
+    "importlib.resources": dict.fromkeys(closure.OF_RESOURCES, "read_resource"),
     "pkgutil": {"get_data": "get_data"},
     # For `from django.utils import module_loading`.
     "django.utils": {},
@@ -137,13 +139,15 @@ class StandIns:
         with stepping_aside():
             return builtins.__import__(name, globals, locals, fromlist or (), level)
 
-    def import_module(self, name: str, package: str | None = None) -> ModuleType:
+    def import_module(
+        self, _real: Callable[..., Any], name: str, package: str | None = None
+    ) -> ModuleType:
         return self._module(resolve_name(name, package or ""))
 
-    def import_string(self, dotted_path: str) -> Any:
+    def import_string(self, real: Callable[..., Any], dotted_path: str) -> Any:
         module, _, name = dotted_path.rpartition(".")
         if not self._concerns(module):
-            return import_string(dotted_path)
+            return real(dotted_path)
         try:
             return getattr(self._module(module), name)
         except AttributeError as error:
@@ -179,7 +183,9 @@ class StandIns:
 
         shim = MergedModule(name, find)
         for attribute, method in SHIMS[name].items():
-            vars(shim)[attribute] = getattr(self, method)
+            if hasattr(real, attribute):
+                stands_in = partial(getattr(self, method), getattr(real, attribute))
+                vars(shim)[attribute] = stands_in
         return shim
 
     # Which definition serves
@@ -190,13 +196,16 @@ class StandIns:
             return self._public_names(module)
         if name.startswith("__") and name != "__getattr__":
             return getattr(present, name)
+        full_name = f"{module}.{name}"
+        if full_name == SETTINGS:
+            return WithDefaults(getattr(present, name), self._stored(SETTINGS))
+        if full_name in self.texts and not self._defines(module, name):
+            return self._module(full_name)
         if self._stands_in(module, name):
             return getattr(self._stored(module), name)
         value = getattr(present, name, MISSING)
         if value is MISSING or isinstance(value, ModuleType):
             return self._submodule(module, name, value)
-        if f"{module}.{name}" == SETTINGS:
-            return WithDefaults(value, self._stored(SETTINGS))
         return value
 
     def _submodule(self, module: str, name: str, present: Any) -> Any:
@@ -226,13 +235,34 @@ class StandIns:
         present = getattr(self._present(module), name, MISSING)
         if present is MISSING:
             return hasattr(self._stored(module), name)
-        if self.prefer_stored or is_compared(present):
+        if isinstance(present, ModuleType):
+            return self._defines(module, name)
+        if self.prefer_stored or is_compared(present, module):
             return not self._means_the_same(module, name)
-        if isinstance(present, (type, ModuleType)):
+        if isinstance(present, type):
             return False
         # An object that the module fills when it is imported: a registry.
         is_filled = name in self._cut(module).changed
         return is_filled and not self._means_the_same(module, name)
+
+    def _defines(
+        self, module: str, name: str, before: frozenset[str] = frozenset()
+    ) -> bool:
+        """Whether a stored module, or one that it imports from, has a name for anything
+        but a module, as its text tells.
+        """
+        if module not in self.texts or module in before:
+            return False
+        bindings = [p.binds[name] for p in self._cut(module).pieces if name in p.binds]
+        return any(
+            not references
+            or any(
+                self._defines(one.module, one.path[-1], before | {module})
+                for one in references
+                if one.path
+            )
+            for references in bindings
+        )
 
     def _cut(self, module: str) -> closure.Module:
         package = module if module in self.packages else module.rpartition(".")[0]
@@ -267,7 +297,7 @@ class StandIns:
         loader = StoredText(self.texts[name], f"{self.owner}: {name}")
         module.__loader__ = loader
         self.serve(module, is_package=is_package)
-        tree = ast.parse(loader.text)
+        tree = parse(loader.text)
         tree.body = self._statements_to_run(name, tree.body)
         with running(module):
             exec(loader.compile(tree), vars(module))  # noqa: S102
@@ -323,19 +353,27 @@ class StandIns:
                 file.write(text)
         return folder
 
-    def get_data(self, package: str, resource: str) -> bytes | None:
-        import pkgutil
-
+    def get_data(
+        self, real: Callable[..., Any], package: str, resource: str
+    ) -> bytes | None:
         text = self.files.get(f"{package.replace('.', '/')}/{resource}")
-        return pkgutil.get_data(package, resource) if text is None else text.encode()
+        return real(package, resource) if text is None else text.encode()
 
-    def find_files(self, anchor: Any) -> Any:
-        from importlib import resources
+    def read_resource(self, real: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        """What a function of importlib.resources finds among the files."""
+        for name in named.keys() & {"anchor", "package"}:
+            named[name] = self._with_files(named[name])
+        return real(*map(self._with_files, args[:1]), *args[1:], **named)
 
-        name = str(getattr(anchor, "__name__", anchor))
-        if self.folder is not None and name in self.folders:
-            return self.folder / name.replace(".", "/")
-        return resources.files(name)
+    def _with_files(self, package: Any) -> ModuleType | str:
+        name = str(getattr(package, "__name__", package))
+        if self.folder is None or name not in self.folders:
+            return name
+        folder = self.folder / name.replace(".", "/")
+        spec = spec_from_file_location(
+            name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+        )
+        return module_from_spec(cast(ModuleSpec, spec))
 
 
 # ModelState imports a manager, or its queryset, by its path.
@@ -362,8 +400,8 @@ def make_managers_importable(module: ModuleType) -> None:
             _managers[value.__name__] = value
 
 
-def is_compared(value: object) -> bool:
-    """Whether it can make a difference to what a reverse function does.
+def is_compared(value: object, module: str) -> bool:
+    """Whether what a module has can make a difference to what a reverse function does.
 
     Else the checkout's own serves: there must be no two of a field, a mixin or a
     registry, which other modules of the checkout know too.
@@ -371,23 +409,32 @@ def is_compared(value: object) -> bool:
     if isinstance(value, type):
         return not is_shared_class(value)
     # With __wrapped__, what functools.wraps() and functools.lru_cache() made.
-    is_function = isinstance(value, FunctionType) or hasattr(value, "__wrapped__")
-    is_value = isinstance(value, VALUES) and not is_outside(type(value).__module__)
-    return is_function or is_value or type(value) in DATA
+    return hasattr(value, "__wrapped__") or _makes_values(type(value), module)
 
 
 def is_shared_class(value: object) -> bool:
-    if not isinstance(value, type):
-        return False
-    if issubclass(value, (Operation, Enum)):
+    if not isinstance(value, type) or issubclass(value, APART):
         return False
     return not all(map(_is_plain, value.__mro__))
 
 
+def _makes_values(one: type, module: str) -> bool:
+    """Whether the objects of a class, one of which a module has, are values."""
+    if issubclass(one, (*APART, *VALUES)):
+        return True
+    if issubclass(one, ModuleType) or is_shared_class(one):
+        return False
+    # Of another package, it may be an application, or what else that package knows.
+    top, _, _ = one.__module__.partition(".")
+    return top == module.partition(".")[0] or not is_installed(top)
+
+
 def _is_plain(one: type) -> bool:
     """Known to nothing else: no part of a framework, and no exception."""
-    is_own = type(one) is type and is_outside(one.__module__)
-    return is_own or one in (object, tuple)
+    if is_outside(one.__module__):
+        return type(one) in (type, ABCMeta)
+    is_of_python = one.__module__.partition(".")[0] != "django"
+    return is_of_python and not issubclass(one, BaseException)
 
 
 def defined_names(node: ast.stmt) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 from enum import Enum
 from typing import NamedTuple
 
+from django.db import DEFAULT_DB_ALIAS
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import conf, signing, source, store
@@ -42,6 +43,8 @@ class Status(NamedTuple):
     faked: bool = False
     # Its app is installed, and Django is kept from seeing its migrations.
     switched_off: bool = False
+    # Its alias.
+    database: str = DEFAULT_DB_ALIAS
 
     @property
     def key(self) -> Key:
@@ -76,9 +79,8 @@ def read(connection: BaseDatabaseWrapper, *, compare: bool = True) -> dict[Key, 
             store.add_unrecorded(connection, contents)
     disk = Disk()
     _believe_only_what_verifies(connection, contents, disk)
-    if not compare:
-        return classify(contents, disk)
-    return classify(contents, disk, find_edited(connection, contents, disk))
+    edited = find_edited(connection, contents, disk) if compare else ()
+    return classify(contents, disk, edited, connection.alias)
 
 
 def _believe_only_what_verifies(
@@ -104,7 +106,10 @@ def _believe_only_what_verifies(
 
 
 def classify(
-    contents: Contents, disk: Disk, edited: Collection[Key] = ()
+    contents: Contents,
+    disk: Disk,
+    edited: Collection[Key] = (),
+    alias: str = DEFAULT_DB_ALIAS,
 ) -> dict[Key, Status]:
     recorded = dict.fromkeys(contents.recorded)
     superseded = find_superseded(contents, disk)
@@ -128,6 +133,7 @@ def classify(
             excluded=key[0] in excluded_apps,
             faked=key in contents.faked,
             switched_off=file is File.MISSING and disk.hides(key),
+            database=alias,
         )
     return answers
 

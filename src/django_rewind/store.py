@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any
 
@@ -16,6 +16,7 @@ from django.utils import timezone
 from . import needs, tables
 from .exceptions import StoreUnreadable, TableOutdated
 from .models import Key, MigrationCode, StoredCode, parse_keys
+from .transactions import savepoint
 
 # One query, since plain `migrate` asks twice; and none that grows with what is stored
 # beyond the records.
@@ -65,9 +66,6 @@ def reading(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """Raise StoreUnreadable for what a driver or Django cannot read."""
     try:
         yield
-    except UnicodeEncodeError:
-        # Of what shows it: the encoding of the terminal lacks a character.
-        raise
     except (DatabaseError, ValueError) as error:
         if isinstance(error, DatabaseError) and _is_outdated(connection):
             raise TableOutdated(connection.alias) from error
@@ -129,7 +127,7 @@ def contents_of_tables(connection: BaseDatabaseWrapper) -> Contents:
     is_beside = IS_BESIDE if connection.vendor == "postgresql" else "1"
     found = Contents()
     try:
-        with _savepoint(connection), connection.cursor() as cursor:
+        with savepoint(connection), connection.cursor() as cursor:
             cursor.execute(RECORDED.format(is_beside=is_beside))
             records = cursor.fetchall()
     except DatabaseError as error:
@@ -339,10 +337,3 @@ def _keep(connection: BaseDatabaseWrapper, code: MigrationCode) -> None:
         if not model_field.primary_key:
             setattr(earlier, model_field.name, getattr(code, model_field.name))
     insert(connection, earlier)
-
-
-def _savepoint(connection: BaseDatabaseWrapper) -> AbstractContextManager[Any]:
-    """Keep a failing query from spoiling the caller's transaction, if there is one."""
-    if connection.in_atomic_block or not connection.get_autocommit():
-        return transaction.atomic(using=connection.alias)
-    return nullcontext()

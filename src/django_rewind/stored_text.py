@@ -13,6 +13,8 @@ from typing import Any
 
 from django.apps import apps
 
+from .parsing import parse, unwarned
+
 # Names of stored modules that are running → the modules of the checkout, if imported.
 _displaced: dict[str, ModuleType | None] = {}
 
@@ -32,10 +34,11 @@ class StoredText(InspectLoader):
         return self.text
 
     def get_code(self, fullname: str) -> CodeType:
-        return self.compile(ast.parse(self.text, self.filename))
+        return self.compile(parse(self.text, self.filename))
 
     def compile(self, tree: ast.Module) -> CodeType:
-        return compile(tree, self.filename, "exec", dont_inherit=True)
+        with unwarned():
+            return compile(tree, self.filename, "exec", dont_inherit=True)
 
     def is_package(self, fullname: str) -> bool:
         return False

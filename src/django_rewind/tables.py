@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from django.apps.registry import Apps
@@ -18,7 +18,10 @@ from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.recorder import MigrationRecorder
 
 from . import signing, source
+from .exceptions import TablesNotMade
 from .models import MigrationCode
+from .terminal import migrations
+from .transactions import savepoint
 
 if TYPE_CHECKING:
     AnyField = models.Field[Any, Any]
@@ -83,7 +86,18 @@ def missing_columns(connection: BaseDatabaseWrapper) -> list[str]:
 
 
 def ensure(connection: BaseDatabaseWrapper) -> None:
-    """Make what is missing. Safe to call at any time, by two processes at once."""
+    """Make what is missing. Safe to call at any time, by two processes at once.
+
+    Raises TablesNotMade.
+    """
+    try:
+        with savepoint(connection):
+            _ensure(connection)
+    except DatabaseError as error:
+        raise TablesNotMade(connection.alias, error) from error
+
+
+def _ensure(connection: BaseDatabaseWrapper) -> None:
     present = existing(connection)
     if CODE in present:
         # First, since the others are not there only as long as that is to be done.
@@ -96,22 +110,9 @@ def ensure(connection: BaseDatabaseWrapper) -> None:
 def try_to_ensure(connection: BaseDatabaseWrapper) -> None:
     """The same, or a warning: migrations must not fail for want of our tables."""
     try:
-        with _savepoint(connection):
-            ensure(connection)
-    except DatabaseError as error:
-        logger.warning(
-            "The table django_migrations_code in database '%s' could not be made "
-            "or upgraded: %s",
-            connection.alias,
-            error,
-        )
-
-
-def _savepoint(connection: BaseDatabaseWrapper) -> AbstractContextManager[Any]:
-    # Outside of a transaction, SQLite and MySQL make no tables in one.
-    if connection.in_atomic_block:
-        return transaction.atomic(using=connection.alias)
-    return nullcontext()
+        ensure(connection)
+    except TablesNotMade as error:
+        logger.warning("%s", error)
 
 
 def drop(connection: BaseDatabaseWrapper) -> None:
@@ -210,9 +211,9 @@ def _sign_all(connection: BaseDatabaseWrapper) -> None:
     if codes:
         logger.warning(
             "Database '%s' was upgraded from django-rewind 0.1.0, which signed "
-            "nothing. The code of %d migrations was %s.",
+            "nothing. The code of %s was %s.",
             connection.alias,
-            len(codes),
+            migrations(len(codes)),
             done,
         )
 

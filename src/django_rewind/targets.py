@@ -14,7 +14,7 @@ from .loader import make_loader
 from .models import Key
 from .planning import ZERO
 from .status import Status
-from .terminal import on_one_line
+from .terminal import on_one_line, said
 
 
 def load_files(
@@ -48,7 +48,7 @@ def _load_all(connection: BaseDatabaseWrapper) -> MigrationLoader:
         # Whatever a file does when it is imported, and files that do not fit together.
         raise RewindError(
             "The migrations of this checkout cannot be loaded: "
-            f"{on_one_line(f'{type(error).__name__}: {error}')}. Nothing was changed."
+            f"{said(error)}. Nothing was changed."
         ) from error
 
 

@@ -4,12 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS
 
 # What a terminal would act upon, or show as something else.
 UNPRINTABLE = (
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e"
     "\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
+
+
+class Encodable:
+    """A stream that escapes what its encoding lacks, as Python's stderr does."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> None:
+        encoding = getattr(self._stream, "encoding", None)
+        if encoding:
+            text = text.encode(encoding, "backslashreplace").decode(encoding)
+        self._stream.write(text)
 
 
 def printable(text: object) -> str:
@@ -42,6 +61,18 @@ def quoted(name: object) -> str:
     from shlex import quote
 
     return quote(shortened(name))
+
+
+def said(error: BaseException) -> str:
+    """What it is and says, to be followed by a full stop."""
+    return on_one_line(f"{type(error).__name__}: {error}").rstrip(".: ")
+
+
+def manage(command: str, alias: str | None) -> str:
+    """What a reader should run, for the database that it is about."""
+    is_default = alias in (None, DEFAULT_DB_ALIAS)
+    option = "" if is_default else f" --database {quoted(alias)}"
+    return f"'manage.py {command}{option}'"
 
 
 def first_of(texts: Sequence[object], limit: int = 3) -> list[str]:

@@ -9,11 +9,23 @@ from typing import NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from . import needs, signing, source, status, store, tables
+from . import (
+    halfway,
+    journal,
+    needs,
+    signing,
+    source,
+    status,
+    store,
+    tables,
+    unfinished,
+)
 from .exceptions import NotTrusted
+from .halfway import Half
 from .models import Key, MigrationCode
 from .status import File, Status
-from .terminal import first_of, quoted, shortened
+from .terminal import first_of, manage, quoted, shortened
+from .unfinished import Unfinished
 
 
 class Verdict(str, Enum):
@@ -25,6 +37,8 @@ class Verdict(str, Enum):
     GHOST = "ghost"
     EXCLUDED = "excluded"
     DOES_NOT_LOAD = "does not load"
+    HALF = "half reversed"
+    UNFINISHED = "unfinished"
 
 
 FAILURES = {
@@ -32,6 +46,8 @@ FAILURES = {
     Verdict.NOT_STORED,
     Verdict.EDITED,
     Verdict.DOES_NOT_LOAD,
+    Verdict.HALF,
+    Verdict.UNFINISHED,
 }
 STRICT_FAILURES = FAILURES | {Verdict.GAP, Verdict.GHOST}
 
@@ -49,7 +65,7 @@ class Finding(NamedTuple):
 
 
 def verify(connection: BaseDatabaseWrapper) -> list[Finding]:
-    """One finding for each migration that is recorded or stored.
+    """One finding for each migration that is recorded or stored, or unfinished.
 
     Parses stored code at most, where a file differs. Raises TableOutdated, and
     StoreUnreadable.
@@ -62,7 +78,43 @@ def verify(connection: BaseDatabaseWrapper) -> list[Finding]:
             for code in store.rows(connection).iterator(chunk_size=100):
                 if code.key in answers:
                     findings[code.key] = judge_stored(code, answers[code.key], intact)
+    for key, half in halfway.find(journal.read(connection)).items():
+        if key in answers and answers[key].recorded:
+            findings[key] = _judge_half(answers[key], half)
+    for begun in unfinished.find(connection):
+        answer = answers.get(begun.key) or _read_file(begun)
+        findings[begun.key] = _judge_unfinished(answer, begun)
     return list(findings.values())
+
+
+def _read_file(begun: Unfinished) -> Status:
+    return Status(
+        *begun.key,
+        recorded=False,
+        stored=False,
+        file=File.PRESENT if source.Disk().has(begun.key) else File.MISSING,
+        database=begun.alias,
+    )
+
+
+def _judge_unfinished(answer: Status, begun: Unfinished) -> Finding:
+    if answer.file is File.MISSING:
+        first, then = "Check out the code that has its file. ", "rewind --mended"
+    else:
+        first, then = "", "migrate"
+    remedy = f"{first}{begun.remedy} Then run {manage(then, answer.database)}."
+    return Finding(answer, Verdict.UNFINISHED, begun.fact, remedy)
+
+
+def _judge_half(answer: Status, half: Half) -> Finding:
+    rewind = "rewind" if answer.is_ghost else "rewind --migrate"
+    return Finding(
+        answer,
+        Verdict.HALF,
+        f"it was reversed in part, on {shortened(half.at)}.",
+        f"{manage(rewind, answer.database)} goes on, or says what is to be done by "
+        "hand.",
+    )
 
 
 def rehearse(
@@ -132,9 +184,8 @@ def _judge_needs(code: MigrationCode, finding: Finding) -> Finding:
         return finding
     if answer.is_ghost:
         remedy = (
-            f"'manage.py migrate {quoted(answer.app_label)} NAME' reverses it where "
-            "that is there too. Else check out the code that has its file, and "
-            "reverse it there."
+            f"{_going_back(answer)} reverses it where that is there too. Else "
+            "check out the code that has its file, and reverse it there."
         )
     else:
         remedy = (
@@ -157,6 +208,10 @@ def _keep_its_file(answer: Status) -> str:
     )
 
 
+def _going_back(answer: Status) -> str:
+    return manage(f"migrate {quoted(answer.app_label)} NAME", answer.database)
+
+
 def judge(answer: Status) -> Finding:
     """What a status means for one who has to roll back some day."""
     if answer.lacks_code and answer.file is File.MISSING:
@@ -164,16 +219,26 @@ def judge(answer: Status) -> Finding:
             answer,
             Verdict.NOT_STORED,
             "it is recorded, but its code is not stored and its file is missing.",
-            "Check out the code that has its file and run 'manage.py migrate' there.",
+            "Check out the code that has its file and run "
+            f"{manage('migrate', answer.database)} there.",
         )
     if answer.lacks_code:
         return Finding(
             answer,
             Verdict.NOT_STORED,
             "it is recorded, but its code is not stored.",
-            "Run 'manage.py backfill_migration_code' while its file is here.",
+            f"Run {manage('backfill_migration_code', answer.database)} while its file "
+            "is here.",
         )
-    if answer.gap:
+    if answer.gap and answer.is_ghost:
+        return Finding(
+            answer,
+            Verdict.NOT_STORED,
+            "its file is missing, and it is stored without code: "
+            f"{shortened(answer.gap)}.",
+            "Check out the code that has its file, and reverse it there.",
+        )
+    if answer.gap and answer.superseded_by is None:
         return Finding(
             answer,
             Verdict.GAP,
@@ -181,13 +246,14 @@ def judge(answer: Status) -> Finding:
             "Keep its file for as long as it may have to be reversed.",
         )
     if answer.file is File.EDITED:
+        command = f"verify_migrations {quoted(answer.app_label)} --diff"
+        diffing = manage(command, answer.database)
         return Finding(
             answer,
             Verdict.EDITED,
             "its file was edited after it was applied.",
-            f"Restore the file ('manage.py verify_migrations {answer.app_label} "
-            "--diff' shows how it differs), or reverse it, which uses the stored "
-            "code, and apply it again.",
+            f"Restore the file, or reverse it, which uses the stored code, and apply "
+            f"it again. {diffing} shows how it differs.",
         )
     if answer.is_ghost and not answer.stored:
         return Finding(
@@ -202,7 +268,7 @@ def judge(answer: Status) -> Finding:
             answer,
             Verdict.GHOST,
             "its file is missing, and its code is stored.",
-            f"'manage.py migrate {quoted(answer.app_label)} NAME' can reverse it.",
+            f"{_going_back(answer)} can reverse it.",
         )
     if answer.recorded and not answer.stored and answer.excluded:
         return Finding(

@@ -162,6 +162,20 @@ def test_clones_follow_though_the_database_was_rewound_before(kept: Project) -> 
     assert run_tests(kept, *PARALLEL).count("Using existing clone") == 2
 
 
+def test_clones_follow_to_a_branch_with_more(kept: Project) -> None:
+    for branch in ("main", "feature", "main", "feature"):
+        kept.switch(branch)
+        run_tests(kept, *PARALLEL)
+
+
+def test_clones_follow_a_name_that_means_something_else(kept: Project) -> None:
+    run_tests(kept, *PARALLEL)
+    path = kept.path("users.0002_prefs")
+    path.write_text(path.read_text().replace('"prefs"', '"taste"'))
+    expect(kept, "id", "name", "taste")
+    run_tests(kept, *PARALLEL)
+
+
 @pytest.mark.only("sqlite")
 @pytest.mark.parametrize(
     "extra",

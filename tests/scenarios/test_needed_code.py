@@ -211,3 +211,68 @@ def test_only_code_that_verifies_is_rehearsed(on_feature: Project) -> None:
     )
     on_feature.manage("verify_migrations", "--rehearse", fails=True)
     assert not Path(marker).exists()
+
+
+ASKS = """
+    from importlib import import_module
+
+    from django.db import migrations
+    from django.urls import get_callable
+
+    {code}
+
+
+    class Migration(migrations.Migration):
+        dependencies = [("users", "{before}")]
+    """
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "get_callable('users.helpers.translate')",
+        "import_module(''.join(['l', 'ib'])).words.WORD",
+        "import_module(''.join(['vendor', '.tools']))",
+        "import_module(''.join(['shared', '.vendor', '.tools']))",
+    ],
+)
+def test_what_was_not_stored_is_not_found_in_the_rehearsal(
+    project: Project, code: str
+) -> None:
+    project.have("users: 0001")
+    apps = ["vendor.contrib.first", "shared.vendor.second"]
+    site_packages = str(project.folder / "site-packages")
+    project.configure(
+        f"import sys\nsys.path.insert(0, {site_packages!r})\nINSTALLED_APPS += {apps}\n"
+    )
+    write(
+        project,
+        {
+            "users/helpers.py": "def translate(): pass\n",
+            "users/models.py": "import lib.words, users.helpers\n"
+            "from django.urls import get_callable\n"
+            "get_callable('users.helpers.translate')\n",
+            "lib/__init__.py": "",
+            "lib/words.py": "WORD = 1\n",
+            "site-packages/vendor/__init__.py": "",
+            "site-packages/vendor/tools.py": "",
+            "site-packages/vendor/contrib/__init__.py": "",
+            "site-packages/vendor/contrib/first/__init__.py": "",
+            "site-packages/shared/vendor/__init__.py": "",
+            "site-packages/shared/vendor/tools.py": "",
+            "site-packages/shared/vendor/second/__init__.py": "",
+            "site-packages/shared/other.py": "",
+            "users/migrations/0002_asks.py": ASKS.format(code=code, before="0001"),
+            "users/migrations/0003_needs.py": ASKS.format(
+                code="from lib.words import WORD", before="0002_asks"
+            ),
+            "users/migrations/0004_other.py": ASKS.format(
+                code="import_module(''.join(['shared', '.other']))",
+                before="0003_needs",
+            ),
+        },
+    )
+    project.manage("migrate")
+    done = project.manage("verify_migrations", "--rehearse", fails=True)
+    failed = [line for line in done.stdout.splitlines() if "does not load" in line]
+    assert [line.partition(":")[0] for line in failed] == ["users.0002_asks"]

@@ -43,7 +43,7 @@ def wait_for_the_others():
     while not pathlib.Path("go").exists():
         time.sleep(0.002)
 
-if "migrate" in __import__("sys").argv:
+if {"migrate", "rewind"}.intersection(__import__("sys").argv):
     wait_for_the_others()
 """
 
@@ -127,6 +127,45 @@ def test_four_that_go_back_at_once(project: Project) -> None:
     assert [process.returncode for process in processes] == [0] * 4, outputs
     assert "".join(outputs).count("Unapplying users.0003_more...") == 1
     assert project.applied() == ["users.0001"]
+
+
+def test_four_that_rewind_at_once(project: Project) -> None:
+    ghosts = [f"{number:04}_f{number}" for number in range(2, 12)]
+    project.have(f"users: 0001 > {' > '.join(ghosts)}; blog: 0001 > 0002_b", GATE)
+    (project.folder / "go").touch()
+    project.manage("migrate")
+    (project.folder / "go").unlink()
+    for ghost in ghosts:
+        project.path(f"users.{ghost}").unlink()
+    processes = [project.start("rewind", "--noinput") for _ in range(4)]
+    time.sleep(1)
+    (project.folder / "go").touch()
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, outputs
+    for ghost in ghosts:
+        assert "".join(outputs).count(f"Unapplying users.{ghost}...") == 1
+    assert project.applied() == ["blog.0001", "blog.0002_b", "users.0001"]
+
+
+def test_two_that_go_back_by_one_step_at_once(project: Project) -> None:
+    """The second waits, and then its last one is another one than it had shown."""
+    project.have("users: 0001 > 0002_prefs > 0003_more", GATE)
+    (project.folder / "go").touch()
+    project.manage("migrate")
+    (project.folder / "go").unlink()
+    arguments = "rewind", "--steps", "1", "--noinput"
+    processes = [project.start(*arguments) for _ in range(2)]
+    time.sleep(1)
+    (project.folder / "go").touch()
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    for process, output in zip(processes, outputs):
+        # One that planned when the other was done has shown what it takes.
+        shown = output.partition("Unapplying")[0]
+        assert ("Unapplying users.0003_more" in output) <= ("users.0003_more" in shown)
+        assert ("Unapplying users.0002_prefs" in output) <= (
+            "users.0002_prefs" in shown
+        )
+        assert process.returncode in (0, 2), outputs
 
 
 def test_the_waiting_one_says_for_whom_and_goes_on_when_it_is_done(

@@ -8,19 +8,28 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.machinery import ModuleSpec
 from typing import NamedTuple
 
+from django.core.management import get_commands
+
 from . import datafiles, private
 from .cutting import Module
 from .cutting import module as cut
 from .outside import is_outside
 from .tracer import PACKAGE, Lack, TooMuch, Tracer
+from .usage import OF_RESOURCES, Usage
 
-__all__ = ["Closure", "Module", "Tracer", "cut", "sort_out", "trace"]
+__all__ = ["OF_RESOURCES", "Closure", "Module", "Tracer", "cut", "sort_out", "trace"]
 
 # What else than an import statement leads to code or files outside.
 MENTIONS = re.compile(
-    "__file__|__import__|import_module|import_string|get_data|resources"
+    "__file__|__import__|call_command|import_module|import_string|get_data|resources"
 )
 IMPORTS = re.compile(r"\bfrom\s+([\w.]+)\s+import\b|\bimport\s+([\w.,\s]+)")
+# What code does that cannot be followed.
+DOES = {
+    "imports the unknown": "imports a module whose name is not a constant",
+    "lists the unknown": "lists a folder that cannot be told",
+    "looks itself up": "looks up its own names when it runs",
+}
 
 
 Read = Callable[[str], "str | None"]
@@ -92,21 +101,24 @@ def _trace(module: str, text: str, limit: int, read: Read) -> Closure:
     tracer = Tracer(read, limit)
     tracer.follow(module, text)
     texts = tracer.texts()
-    gaps = [_describe(lack, module) for lack in tracer.lacks]
+    usages = dict(tracer.usages())
+    lists = [name for name in usages if datafiles.lists_the_unknown(usages[name])]
+    lacks = [*tracer.lacks, *(Lack(name, "", "lists the unknown") for name in lists)]
+    gaps = [_describe(lack, module) for lack in lacks]
+    gaps += _commands_called(usages)
     unreadable: dict[str, list[str]] = {}
-    for name, usages in tracer.usages():
-        for key, path in datafiles.named_by(name, usages, find):
-            if fact := _why_private(key):
-                gaps.append(fact)
-                continue
-            if path.stat().st_size > limit:
-                raise TooMuch
-            text_of_file = _decode(path.read_bytes())
-            if text_of_file is None:
-                folder, _, _ = key.rpartition("/")
-                unreadable.setdefault(folder, []).append(key.removeprefix("./"))
-            else:
-                texts[key] = text_of_file
+    for key, path in datafiles.named_by(usages, find):
+        if fact := _why_private(key):
+            gaps.append(fact)
+            continue
+        if path.stat().st_size > limit:
+            raise TooMuch
+        text_of_file = _decode(path.read_bytes())
+        if text_of_file is None:
+            folder, _, _ = key.rpartition("/")
+            unreadable.setdefault(folder, []).append(key.removeprefix("./"))
+        else:
+            texts[key] = text_of_file
     for folder, keys in unreadable.items():
         one = f"the data file {keys[0]} is not text"
         many = f"{len(set(keys))} data files in {folder} are not text"
@@ -204,12 +216,18 @@ def _parents(module: str) -> Iterator[str]:
         yield module
 
 
+def _commands_called(modules: Mapping[str, list[Usage]]) -> Iterator[str]:
+    called = {c for usages in modules.values() for one in usages for c in one.commands}
+    for command in sorted(called):
+        app = str(get_commands().get(command, "django"))
+        if is_outside(app):
+            yield f"{app}.management.commands.{command} is called as a command"
+
+
 def _describe(lack: Lack, root: str) -> str:
     who = "it" if lack.module == root else lack.module
-    if lack.fact == "imports the unknown":
-        return f"{who} imports a module whose name is not a constant"
-    if lack.fact == "looks itself up":
-        return f"{who} looks up its own names when it runs"
+    if lack.fact in DOES:
+        return f"{who} {DOES[lack.fact]}"
     if lack.fact == "not Python":
         return f"{lack.module} cannot be parsed"
     name = f"{lack.module}.{lack.name}".rstrip(".")

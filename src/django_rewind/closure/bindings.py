@@ -41,12 +41,24 @@ class Reference(NamedTuple):
 Bindings = dict[str, list[Reference]]
 
 
+class Place(NamedTuple):
+    """A path relative to the file of a module, of the one that names it if ""."""
+
+    module: str
+    path: str
+
+    def then(self, *parts: str) -> Place:
+        return self._replace(path="/".join([self.path, *parts]))
+
+
 class Context(NamedTuple):
     """What must be known of a module to read a piece of it."""
 
     module: str
     package: str
     constants: dict[str, str]
+    # HERE = Path(__file__).parent
+    places: Mapping[str, Place]
     annotations_run: bool
     walrus: bool
     # What imports by a name that is given, under a name of its own.

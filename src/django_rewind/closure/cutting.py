@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import ast
 import re
-import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
+from ..parsing import parse
 from .bindings import (
     FUNCTIONS,
     Bindings,
     Context,
+    Place,
     Reference,
     bindings,
     renamed_importers,
 )
+from .paths import place_of
 from .running import ANY
 from .side_effects import Effect, SideEffects
 from .usage import Usage
@@ -124,10 +126,12 @@ class Module:
             name,
             package,
             constants=dict(_constants(tree.body)),
+            places={},
             annotations_run=not _postpones_annotations(tree.body),
             walrus=":=" in text,
             renamed=renamed_importers(text),
         )
+        context = context._replace(places=_places(tree.body, context))
         self.pieces = [
             Piece(part, node, context, keeps_tree=is_whole)
             for node, part in _parts(text, tree.body)
@@ -147,7 +151,8 @@ class Module:
         for index, piece in enumerate(self.pieces):
             for changed in piece.effect.changed:
                 self._changers.setdefault(changed, []).append(index)
-        self.exports = self._exports()
+        # What a star import binds, and whether it binds what this module got by one.
+        self.exports, self.exports_stars = self._exports()
 
     @property
     def changed(self) -> Collection[str]:
@@ -175,20 +180,24 @@ class Module:
                         some = some - {index, *binders}
         return some
 
-    def _exports(self) -> set[str] | None:
-        """The names in __all__, None if it has none."""
+    def _exports(self) -> tuple[set[str], bool]:
         indexes = self.binders.get("__all__")
         if indexes is None:
-            return None
+            return set(self.public), True
         names: set[str] = set()
+        made_of_others = False
         for index in {*indexes, *self._changers.get("__all__", ())}:
             for node in ast.walk(parse(self.pieces[index].text)):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str):
                     names.add(node.value)
                 elif isinstance(node, ast.Name) and node.id != "__all__":
-                    # Made of something else: at most what would be public anyway.
-                    names.update(self.public)
-        return names
+                    # Such as a.__all__: at most what is public, or imported.
+                    names.update(self.public, *self._imported())
+                    made_of_others = True
+        return names, made_of_others
+
+    def _imported(self) -> Iterator[Iterable[str]]:
+        return (piece.binds for piece in self.pieces if piece.aliases)
 
     @cached_property
     def public(self) -> list[str]:
@@ -199,13 +208,6 @@ class Module:
 def module(name: str, package: str, text: str) -> Module:
     """Kept for the next migration that needs the same text."""
     return Module(name, package, text)
-
-
-def parse(text: str) -> ast.Module:
-    with warnings.catch_warnings():
-        # Python warned of this text when it was imported.
-        warnings.simplefilter("ignore")
-        return ast.parse(text)
 
 
 def join(pieces: Iterable[tuple[Piece, str]]) -> str:
@@ -269,6 +271,16 @@ def _constants(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
             for target in node.targets:
                 if isinstance(target, ast.Name) and isinstance(node.value.value, str):
                     yield target.id, node.value.value
+
+
+def _places(body: list[ast.stmt], context: Context) -> dict[str, Place]:
+    found: dict[str, Place] = {}
+    context = context._replace(places=found)
+    for node in body:
+        if isinstance(node, ast.Assign) and (place := place_of(node.value, context)):
+            names = [t.id for t in node.targets if isinstance(t, ast.Name)]
+            found.update(dict.fromkeys(names, place))
+    return found
 
 
 def _postpones_annotations(body: list[ast.stmt]) -> bool:

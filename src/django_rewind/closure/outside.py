@@ -6,15 +6,25 @@ import pkgutil
 import sys
 import sysconfig
 from functools import cache
+from pathlib import PurePath
 
 # Always there, or a dependency of whatever is stored: never stored itself.
 PRESENT = frozenset({"django", "django_rewind"})
+# Where pip and Debian put packages.
+SITES = frozenset({"site-packages", "dist-packages"})
 
 
 def is_outside(module: str) -> bool:
     """Whether it is neither Django, nor this package, nor the standard library."""
     top = module.partition(".")[0]
     return bool(top) and top not in PRESENT and not _is_standard(top)
+
+
+def is_installed(top: str) -> bool:
+    """Whether a top-level package that is imported was installed from elsewhere."""
+    module = sys.modules.get(top)
+    places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+    return any(SITES & {*PurePath(place).parts} for place in places if place)
 
 
 def _is_standard(top: str) -> bool:

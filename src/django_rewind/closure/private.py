@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.exceptions import ImproperlyConfigured
 
+from ..parsing import parse
 from .bindings import Context
 from .outside import is_outside
 
@@ -73,11 +74,11 @@ def _sources(root: str, origin: str, read: Read) -> frozenset[str]:
 def _taken_over_by(module: str, text: str) -> Iterator[str]:
     package = module.rpartition(".")[0]
     try:
-        tree = ast.parse(text)
+        tree = parse(text)
     except (SyntaxError, ValueError):
         return
     context = Context(
-        module, package, {}, annotations_run=True, walrus=False, renamed={}
+        module, package, {}, {}, annotations_run=True, walrus=False, renamed={}
     )
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):

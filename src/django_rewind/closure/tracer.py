@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from django.db.models import Model
 
 from ..source import UNPARSABLE
-from . import cutting
+from . import cutting, declared
 from .bindings import Reference
 from .outside import is_outside
 from .usage import Usage
@@ -34,6 +34,7 @@ Fact = Literal[
     "a receiver",
     "not Python",
     "imports the unknown",
+    "lists the unknown",
     "looks itself up",
 ]
 
@@ -214,7 +215,7 @@ class Tracer:
             for index in module.binders.get(name, ()):
                 self._pass_on(cut, index, path, reference)
             return name in module.binders
-        if self._is_model(module.name, name):
+        if self._makes_model(module, name):
             self._lack(Lack(module.name, name, "a model"), Reference(""))
             return True
         if name in module.binders:
@@ -246,10 +247,19 @@ class Tracer:
                 self._ask(cut.module.name, alias.reference._replace(imported=True))
         self._pass_on(cut, index, path, reference)
 
+    def _makes_model(self, module: cutting.Module, name: str) -> bool:
+        return self._is_model(module.name, name) or declared.is_model(
+            module, name, self._module
+        )
+
+    def _module(self, name: str) -> cutting.Module | None:
+        cut = self._cut(name)
+        return None if cut is None else cut.module
+
     def _must_not_run(self, cut: Cut, index: int) -> bool:
         """What it makes would be in the project's registries once more."""
         module, piece = cut.module.name, cut.module.pieces[index]
-        models = [name for name in piece.binds if self._is_model(module, name)]
+        models = [name for name in piece.binds if self._makes_model(cut.module, name)]
         for name in models:
             self._lack(Lack(module, name, "a model"), Reference(""))
         if piece.effect.connects_signals and not models:
@@ -257,16 +267,56 @@ class Tracer:
             self._lack(Lack(module, name, "a receiver"), Reference(""))
         return bool(models) or piece.effect.connects_signals
 
+    def _registers(self, module: cutting.Module, index: int) -> bool:
+        piece = module.pieces[index]
+        return piece.effect.connects_signals or any(
+            self._makes_model(module, name) for name in piece.binds
+        )
+
     def _pass_on(
         self, cut: Cut, index: int, path: tuple[str, ...], reference: Reference
     ) -> None:
         name = cut.module.name
-        for target in cut.module.pieces[index].binds[path[0]]:
-            module, onward = target.module, target.path + path[1:]
-            if module == name and target.path == path[:1]:
-                # `from . import x` in a package: its submodule, not its own x.
-                module, onward = f"{name}.{path[0]}", path[1:]
+        for module, onward in self._meanings(cut.module, index, path):
             self._ask(name, reference._replace(module=module, path=onward))
+
+    def _meanings(
+        self, module: cutting.Module, index: int, path: tuple[str, ...]
+    ) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Where the imports of a statement lead from a path."""
+        for target in module.pieces[index].binds[path[0]]:
+            submodule = f"{target.module}.{path[0]}"
+            if target.path == path[:1] and (
+                target.module == module.name
+                or (
+                    self._cut(submodule)
+                    and self._comes_from(module.name, target.module, path[0])
+                )
+            ):
+                # `from . import x` in a package, or in a module that this imports x
+                # from: its submodule, not its own x.
+                yield submodule, path[1:]
+            else:
+                yield target.module, target.path + path[1:]
+
+    def _comes_from(
+        self, source: str, module: str, name: str, before: frozenset[str] = frozenset()
+    ) -> bool:
+        """Whether a module has a name by imports that lead to another module."""
+        cut = self._cut(module)
+        if module == source or cut is None or module in before:
+            return module == source
+        origins = {
+            one.module
+            for index in cut.module.binders.get(name, ())
+            for one in cut.module.pieces[index].binds[name]
+            if one.path == (name,)
+        }
+        if name not in cut.module.binders:
+            stars = (cut.module.pieces[index].star for index in cut.module.stars)
+            origins = {star for star in stars if name in self._exports(star)}
+        inside = before | {module}
+        return any(self._comes_from(source, one, name, inside) for one in origins)
 
     def _keep(self, cut: Cut, index: int) -> None:
         if index in cut.whole:
@@ -277,6 +327,9 @@ class Tracer:
             self._grow(len(piece.text.encode()))
         for reference in piece.usage.references:
             self._ask(name, reference)
+        for reference in piece.usage.annotated:
+            if self._can_be_kept(reference.module, reference.path):
+                self._ask(name, reference)
         for star in piece.usage.stars:
             self._take_star(name, star)
         if piece.usage.imports_the_unknown:
@@ -284,6 +337,33 @@ class Tracer:
         is_cut = name != self._root
         if piece.usage.looks_itself_up or (piece.usage.looks_up_its_names and is_cut):
             self._lack(Lack(name, "", "looks itself up"), Reference(""))
+
+    def _can_be_kept(
+        self,
+        module: str,
+        path: tuple[str, ...],
+        before: frozenset[tuple[str, tuple[str, ...]]] = frozenset(),
+    ) -> bool:
+        """Whether what an annotation names is there, and not a model or the like."""
+        if not is_outside(module):
+            return True
+        cut = self._cut(module)
+        if not path or (module, path) in before:
+            return cut is not None and not path
+        depth = self._depth_of_submodule(module, path)
+        onward = [(".".join([module, *path[:depth]]), path[depth:])] if depth else []
+        if cut is not None and path[0] in cut.module.binders:
+            indexes = cut.module.binders[path[0]]
+            if any(self._registers(cut.module, index) for index in indexes):
+                return False
+            onward = [m for i in indexes for m in self._meanings(cut.module, i, path)]
+            if not onward:
+                return True
+        elif cut is not None:
+            stars = (cut.module.pieces[index].star for index in cut.module.stars)
+            onward += [(s, path) for s in stars if path[0] in self._exports(s)]
+        inside = before | {(module, path)}
+        return any(self._can_be_kept(*one, inside) for one in onward)
 
     def _grow(self, size: int) -> None:
         self._size += size
@@ -343,10 +423,9 @@ class Tracer:
         cut = self._cut(module)
         if cut is None or module in inside:
             return set()
-        if cut.module.exports is not None:
-            return cut.module.exports
-        stars = (cut.module.pieces[index].star for index in cut.module.stars)
-        return set(cut.module.public).union(
+        indexes = cut.module.stars if cut.module.exports_stars else ()
+        stars = (cut.module.pieces[index].star for index in indexes)
+        return cut.module.exports.union(
             *(self._exports(star, inside | {module}) for star in stars)
         )
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Union
 
+from ..parsing import unwarned
+from ..source import UNPARSABLE
 from .bindings import (
     Bindings,
     Context,
+    Place,
     Reference,
     argument_of,
     bindings,
@@ -18,15 +22,18 @@ from .bindings import (
     never_runs,
 )
 from .outside import is_outside
+from .paths import GLOBS, JOINERS, is_pattern, listed_by, path_of, place_of
 
 if TYPE_CHECKING:
     from typing import TypeGuard
 
-# Of importlib.resources and pkgutil: the first argument is a package.
-READERS = frozenset(
-    {"files", "get_data", "open_binary", "open_text", "read_binary", "read_text"}
+# What importlib.resources has for a package, which is the first argument.
+OF_RESOURCES = frozenset(
+    {"contents", "files", "is_resource", "open_binary", "open_text", "path"}
+    | {"read_binary", "read_text"}
 )
-JOINERS = frozenset({"join", "joinpath", "Path", "open", "with_name"})
+# Of these and pkgutil; path() is also what others have.
+READERS = OF_RESOURCES - {"path"} | {"get_data"}
 ABSENCES = frozenset(
     {
         "AttributeError",
@@ -36,6 +43,9 @@ ABSENCES = frozenset(
         "ModuleNotFoundError",
     }
 )
+
+# Who asks one of these foresees that the answer is no.
+QUESTIONS = frozenset({"find_spec", "hasattr", "is_installed"})
 
 Function = Union[ast.FunctionDef, ast.AsyncFunctionDef]
 Comprehension = Union[ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp]
@@ -47,13 +57,21 @@ class Usage(ast.NodeVisitor):
     def __init__(self, context: Context) -> None:
         self.context = context
         self.references: dict[Reference, None] = {}
+        # Of annotations that are texts when they are looked up, if they ever are.
+        self.annotated: dict[Reference, None] = {}
         # Modules of which a star import takes everything.
         self.stars: dict[str, None] = {}
         self.words: set[str] = set()
         # Possible paths of data files → whether it can only be a path.
         self.paths: dict[str, bool] = {}
-        self.folders: set[str] = set()
+        # The same, with * for each part that is not told.
+        self.patterns: set[str] = set()
         self.anchors: dict[str, None] = {}
+        # Folders of which all files may be meant, and how deep.
+        self.listings: set[tuple[Place, str]] = set()
+        self.lists_the_unknown = False
+        # Names that call_command() is given.
+        self.commands: set[str] = set()
         self.uses_file = False
         self.imports_the_unknown = False
         # By a name that is not told, or by its own.
@@ -62,6 +80,7 @@ class Usage(ast.NodeVisitor):
         # Innermost last: whether it is a class, and what it binds.
         self._scopes: list[tuple[bool, Bindings]] = []
         self._optional = 0
+        self._in_annotation = False
 
     # Names
 
@@ -82,6 +101,7 @@ class Usage(ast.NodeVisitor):
     def _visit_chain(self, node: ast.expr) -> None:
         path: list[str] = []
         root = node
+        before = self._optional
         while True:
             if isinstance(root, ast.Attribute):
                 path.insert(0, root.attr)
@@ -89,6 +109,8 @@ class Usage(ast.NodeVisitor):
             elif _is_getattr(root):
                 for argument in root.args[2:]:
                     self.visit(argument)
+                    # What is there instead of it.
+                    self._optional += 1
                 path.insert(0, root.args[1].value)  # type: ignore[attr-defined]
                 root = root.args[0]
             else:
@@ -104,6 +126,7 @@ class Usage(ast.NodeVisitor):
             self._add(target.then(tuple(path)))
         else:
             self.visit(root)
+        self._optional = before
 
     def _use(self, name: str, path: tuple[str, ...]) -> None:
         for is_class, names in reversed(self._scopes):
@@ -119,8 +142,9 @@ class Usage(ast.NodeVisitor):
 
     def _add(self, reference: Reference) -> None:
         if reference.module == self.context.module or is_outside(reference.module):
-            optional = reference.optional or self._optional > 0
-            self.references[reference._replace(optional=optional)] = None
+            optional = reference.optional or self._in_annotation or self._optional > 0
+            found = self.annotated if self._in_annotation else self.references
+            found[reference._replace(optional=optional)] = None
 
     # Imports
 
@@ -148,6 +172,7 @@ class Usage(ast.NodeVisitor):
                 name if self.context.called(node) == "__import__" else target.module
             )
             self._add(Reference(module, imported=True))
+        self.visit(node.func)
         for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
             self.visit(argument)
 
@@ -172,12 +197,16 @@ class Usage(ast.NodeVisitor):
         if is_own_namespace(node) and (name == "globals" or not self._scopes):
             self.looks_up_its_names = True
         self._note_own_module(node)
+        self._add_listing(node)
         first = self.context.constant(argument_of(node, 0, "package"))
         if name == "import_string":
             self._import_string(node)
-        elif first and name in READERS and is_outside(first):
+        elif name == "call_command":
+            command = self.context.constant(argument_of(node, 0, "command_name"))
+            self.commands.update([command] if command else [])
+        elif first and is_outside(first) and (name in READERS or _is_path(node)):
             self.anchors[first] = None
-        elif name in JOINERS:
+        elif name in JOINERS or name in GLOBS:
             self._add_path(node)
         self.generic_visit(node)
 
@@ -217,10 +246,23 @@ class Usage(ast.NodeVisitor):
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         self.visit(node.target)
-        if self.context.annotations_run and not self._in_function():
-            self.visit(node.annotation)
+        in_class = bool(self._scopes) and self._scopes[-1][0]
+        if in_class or not self._scopes:
+            self._visit_annotation(node.annotation, is_looked_up=in_class)
         if node.value is not None:
             self.visit(node.value)
+
+    def _visit_annotation(self, node: ast.expr, *, is_looked_up: bool) -> None:
+        """Where it is looked up, as dataclasses do, also what it names in a text."""
+        later = _quoted_in(node) if is_looked_up else []
+        if self.context.annotations_run:
+            self.visit(node)
+        elif is_looked_up:
+            later.append(node)
+        before, self._in_annotation = self._in_annotation, True
+        for part in later:
+            self.visit(part)
+        self._in_annotation = before
 
     # Where an absence is foreseen
 
@@ -228,7 +270,12 @@ class Usage(ast.NodeVisitor):
         # Code at the top level did run: what is not there was not needed.
         self._visit_all(
             [node.test, *([] if never_runs(node) else node.body), *node.orelse],
-            optional=not self._in_function(),
+            optional=not self._in_function() or _is_question(node.test),
+        )
+
+    def visit_IfExp(self, node: ast.IfExp) -> None:
+        self._visit_all(
+            [node.test, node.body, node.orelse], optional=_is_question(node.test)
         )
 
     def visit_Try(self, node: ast.Try) -> None:
@@ -265,12 +312,11 @@ class Usage(ast.NodeVisitor):
         for decorator in node.decorator_list:
             self.visit(decorator)
         self._visit_defaults(node.args)
-        if self.context.annotations_run:
-            for argument in _arguments(node.args):
-                if argument.annotation is not None:
-                    self.visit(argument.annotation)
-            if node.returns is not None:
-                self.visit(node.returns)
+        annotations = [argument.annotation for argument in _arguments(node.args)]
+        for annotation in filter(None, [*annotations, node.returns]):
+            # As functools.singledispatch() does.
+            is_looked_up = bool(node.decorator_list)
+            self._visit_annotation(annotation, is_looked_up=is_looked_up)
         for parameter in getattr(node, "type_params", ()):
             self.visit(parameter)
         names = bindings(node.body, self.context)
@@ -330,7 +376,8 @@ class Usage(ast.NodeVisitor):
             self.paths.setdefault(node.value, False)
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
-        self._add_path(node)
+        if any("/" in value.value for value in node.values if _is_text(value)):  # type: ignore[attr-defined]
+            self._add_path(node)
         self.generic_visit(node)
 
     def visit_BinOp(self, node: ast.BinOp) -> None:
@@ -338,33 +385,24 @@ class Usage(ast.NodeVisitor):
             self._add_path(node)
         self.generic_visit(node)
 
-    def _add_path(self, node: ast.expr) -> None:
-        parts = [part.strip("/") for part in self._parts(node)]
-        if not any(parts):
+    def _add_listing(self, node: ast.Call) -> None:
+        folder = listed_by(node)
+        if folder is None or path_of(node, self.context):
+            # Or of which the path tells what is meant.
             return
-        path = "/".join(part for part in parts if part)
-        self.paths[path] = True
-        if self.context.constant(_last_operand(node)) is None:
-            # A name that is not known, of a file in it.
-            self.folders.add(path)
+        name = self.context.called(node)
+        place = place_of(folder, self.context)
+        if place is not None:
+            self.listings.add((place, "**/*" if name in ("rglob", "walk") else "*"))
+        elif name in ("iterdir", "listdir", "scandir"):
+            self.lists_the_unknown = True
 
-    def _parts(self, node: ast.expr) -> Iterator[str]:
-        """The constant parts of a path: HERE / "sql" / "x.sql" → sql, x.sql."""
-        text = self.context.constant(node)
-        if text is not None:
-            yield text
-        elif isinstance(node, ast.BinOp):
-            yield from self._parts(node.left)
-            yield from self._parts(node.right)
-        elif isinstance(node, ast.JoinedStr):
-            # What follows a part that is not known cannot be placed.
-            known = [value.value for value in node.values if _is_text(value)]  # type: ignore[attr-defined]
-            yield from known[:1]
-        elif isinstance(node, ast.Call) and last_name(node.func) in JOINERS:
-            if isinstance(node.func, ast.Attribute):
-                yield from self._parts(node.func.value)
-            for argument in node.args:
-                yield from self._parts(argument)
+    def _add_path(self, node: ast.expr) -> None:
+        path = path_of(node, self.context)
+        if is_pattern(path):
+            self.patterns.add(path)
+        elif path:
+            self.paths[path] = True
 
 
 def _is_getattr(node: ast.AST) -> TypeGuard[ast.Call]:
@@ -377,17 +415,32 @@ def _is_getattr(node: ast.AST) -> TypeGuard[ast.Call]:
     )
 
 
+def _is_path(node: ast.Call) -> bool:
+    """importlib.resources.path(), whose name others have, too."""
+    return (
+        isinstance(node.func, ast.Attribute)
+        and node.func.attr == "path"
+        and last_name(node.func.value) == "resources"
+    )
+
+
+def _is_question(test: ast.expr) -> bool:
+    calls = (node.func for node in ast.walk(test) if isinstance(node, ast.Call))
+    return not QUESTIONS.isdisjoint(map(last_name, calls))
+
+
 def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
-def _last_operand(node: ast.expr) -> ast.expr | None:
-    if isinstance(node, ast.BinOp):
-        return node.right
-    if isinstance(node, ast.JoinedStr):
-        # The name may end with something known: f"{HERE}/sql/{name}.sql".
-        return node.values[1] if len(node.values) == 2 else None
-    return node.args[-1] if isinstance(node, ast.Call) and node.args else None
+def _quoted_in(annotation: ast.expr) -> list[ast.expr]:
+    """What the texts in it stand for, such as "ClassVar[str]"."""
+    found = []
+    for node in ast.walk(annotation):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            with suppress(*UNPARSABLE), unwarned():
+                found.append(ast.parse(node.value.strip(), mode="eval").body)
+    return found
 
 
 def _caught(handler: ast.ExceptHandler) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -12,14 +12,17 @@ from django.db.migrations.executor import MigrationExecutor
 
 from ..exceptions import Problem
 from ..models import Key
+from ..planning import key_of
 from ..terminal import on_one_line, shortened
 from . import absences
 from .changes import (
     Change,
     DroppedColumn,
+    DroppedTable,
     MadeColumn,
     MadeTable,
     Renamed,
+    extension,
     follow,
     look_ahead,
 )
@@ -34,16 +37,16 @@ __all__ = [
     "absent",
     "columns_added",
     "drops",
+    "extension",
     "find",
     "follow",
+    "problems",
 ]
 
 
 class Effects(NamedTuple):
     # One list for each step, in the order of the plan: facts with live counts.
     destroys: dict[Key, list[str]]
-    # What would certainly fail on the data that is there.
-    problems: list[Problem]
     # What may fail: code of the plan runs before it, and may change the data.
     notes: list[str]
 
@@ -56,6 +59,8 @@ class Drop(NamedTuple):
     table: str
     quoted_table: str
     column: str | None = None
+    # Whether another table has this name afterwards, which the plan makes or renames.
+    is_replaced: bool = False
 
 
 def find(
@@ -64,27 +69,45 @@ def find(
     changes: Sequence[Change],
 ) -> Effects:
     """Of reversing `plan`, latest applied first. Runs none of it."""
-    effects = Effects({(m.app_label, m.name): [] for m in plan}, [], [])
-    findings = list(Reversal(connection).undo(changes))
-    counts = ask(connection, (f.counted for f in findings if f.counted is not None))
-    for finding in findings:
-        number = None if finding.counted is None else counts[finding.counted]
-        if number is not None and number < finding.least:
-            continue
+    effects = Effects({key_of(migration): [] for migration in plan}, [])
+    for finding, number in _counted(connection, Reversal(connection).undo(changes)):
         fact = shortened(_fact(finding, number))
         if not finding.remedy:
             effects.destroys[finding.key].append(fact)
-        elif number is None:
-            continue
-        elif finding.may_be_mended:
+        elif number is not None and finding.may_be_mended:
             effects.notes.append(
                 on_one_line("{}.{}: ".format(*finding.key))
                 + f"{fact}. Its rollback fails unless code that runs before it changes "
                 "that."
             )
-        else:
-            effects.problems.append(Problem(*finding.key, f"{fact}.", finding.remedy))
     return effects
+
+
+def problems(
+    connection: BaseDatabaseWrapper, changes: Sequence[Change]
+) -> Iterator[Problem]:
+    """What undoing `changes` would certainly fail on, in the data that is there."""
+    failing = (
+        finding
+        for finding in Reversal(connection).undo(changes)
+        if finding.remedy and not finding.may_be_mended
+    )
+    for finding, number in _counted(connection, failing):
+        if number is not None:
+            fact = shortened(_fact(finding, number))
+            yield Problem(*finding.key, f"{fact}.", finding.remedy)
+
+
+def _counted(
+    connection: BaseDatabaseWrapper, findings: Iterable[Finding]
+) -> Iterator[tuple[Finding, int | None]]:
+    """Those of which there are enough; None if nothing is counted, or can be."""
+    found = list(findings)
+    counts = ask(connection, (f.counted for f in found if f.counted is not None))
+    for finding in found:
+        number = None if finding.counted is None else counts[finding.counted]
+        if number is None or number >= finding.least:
+            yield finding, number
 
 
 def absent(connection: BaseDatabaseWrapper, changes: Sequence[Change]) -> list[Problem]:
@@ -96,13 +119,34 @@ def drops(connection: BaseDatabaseWrapper, changes: Sequence[Change]) -> list[Dr
     """What undoing `changes` drops."""
     made = [c for c in changes if isinstance(c, MadeTable) and not c.table.gone]
     tables = {change.table for change in made}
-    found = [_drop(connection, change.key, change.table) for change in made]
+    freed = _freed(changes)
+    found = [
+        _drop(connection, change.key, change.table)._replace(
+            is_replaced=str(change.table) in freed
+        )
+        for change in made
+    ]
     for change in changes:
         if isinstance(change, MadeColumn) and not change.column.gone:
             column = change.column
             if column.table not in tables:
                 found.append(_drop(connection, change.key, column.table, column))
     return found
+
+
+def _freed(changes: Sequence[Change]) -> set[str]:
+    """Tables' names that `changes` took from others, which undoing gives back."""
+    is_freed: dict[str, bool] = {}
+    for change in changes:
+        # The first thing that was done with a name is what is undone last.
+        if isinstance(change, MadeTable):
+            is_freed.setdefault(change.called, False)
+        elif isinstance(change, DroppedTable):
+            is_freed.setdefault(change.called, True)
+        elif isinstance(change, Renamed):
+            is_freed.setdefault(change.was, True)
+            is_freed.setdefault(change.called, False)
+    return {name for name, answer in is_freed.items() if answer}
 
 
 def columns_added(

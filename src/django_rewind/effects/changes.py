@@ -14,9 +14,10 @@ from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 from django.db.models import QuerySet, UniqueConstraint
 
+from .. import naming
 from ..importer import FakedMigration
 from ..models import Key
-from ..planning import database_operations
+from ..planning import database_operations, key_of
 from . import rules
 from .layout import Column, Layout, Table, Tables, lay_out
 
@@ -43,6 +44,11 @@ class MadeTable(NamedTuple):
     called: str
 
 
+class DroppedTable(NamedTuple):
+    key: Key
+    called: str
+
+
 class MadeColumn(NamedTuple):
     key: Key
     column: Column
@@ -54,6 +60,8 @@ class Renamed(NamedTuple):
 
     key: Key
     what: Table | Column
+    was: str
+    called: str
 
 
 class DroppedColumn(NamedTuple):
@@ -69,6 +77,8 @@ class AlteredColumn(NamedTuple):
     called: str
     before: Any
     after: Any
+    # To which it was a foreign key, and is none any more.
+    target: Column | None = None
 
 
 class DroppedUnique(NamedTuple):
@@ -91,6 +101,13 @@ class DroppedRule(NamedTuple):
     violations: QuerySet[Any]
 
 
+class MadeExtension(NamedTuple):
+    """Of PostgreSQL."""
+
+    key: Key
+    name: str
+
+
 class OwnCode(NamedTuple):
     """Which runs when the operation is reversed."""
 
@@ -100,41 +117,43 @@ class OwnCode(NamedTuple):
 
 Change = Union[
     MadeTable,
+    DroppedTable,
     MadeColumn,
     Renamed,
     DroppedColumn,
     AlteredColumn,
     DroppedUnique,
     DroppedRule,
+    MadeExtension,
     OwnCode,
 ]
 
 
 def follow(runner: MigrationExecutor, plan: Collection[Migration]) -> list[Change]:
     """Walks forward through all that is applied, to know the state at each step."""
-    keys = {
-        (migration.app_label, migration.name)
-        for migration in plan
-        if not isinstance(migration, FakedMigration)
-    }
+    keys = {key_of(m) for m in plan if not isinstance(m, FakedMigration)}
     graph = runner.loader.graph
     state = ProjectState(real_apps=runner.loader.unmigrated_apps)
     walk = _Walk(runner.connection, keys)
     changes: list[Change] = []
     for migration, _ in runner.migration_plan(graph.leaf_nodes(), clean_start=True):
-        key = migration.app_label, migration.name
+        key = key_of(migration)
         if key not in runner.loader.applied_migrations:
             continue
-        if key in keys:
+        if not _is_told_by_its_operations(migration):
+            migration.mutate_state(state, preserve=False)
+            if key in keys:
+                changes.append(OwnCode(key, "methods of its Migration class"))
+        elif key in keys:
             for operation in migration.operations:
-                walk.add(operation, key, state)
+                walk.add(operation, migration, state)
             changes += walk.changes
         elif not changes or isinstance(migration, FakedMigration):
             migration.mutate_state(state, preserve=False)
         else:
             # It stays, and may have renamed what goes.
             for operation in migration.operations:
-                walk.add(operation, key, state)
+                walk.add(operation, migration, state)
         walk.changes.clear()
     return changes
 
@@ -150,9 +169,13 @@ def look_ahead(runner: Any, plan: Collection[Migration]) -> Iterator[Change]:
         for operation in migration.operations:
             if any(map(_is_own, database_operations([operation]))):
                 return
-            walk.add(operation, (migration.app_label, migration.name), state)
+            walk.add(operation, migration, state)
             yield from walk.changes
             walk.changes.clear()
+
+
+def _is_told_by_its_operations(migration: Migration) -> bool:
+    return type(migration).mutate_state is Migration.mutate_state
 
 
 def _is_own(operation: Operation) -> bool:
@@ -160,6 +183,22 @@ def _is_own(operation: Operation) -> bool:
     return module.partition(".")[0] != "django" or isinstance(
         operation, (operations.RunPython, operations.RunSQL)
     )
+
+
+def extension(
+    operation: Operation, app_label: str, connection: BaseDatabaseWrapper
+) -> str:
+    """The one that it makes here, or nothing."""
+    if connection.vendor != "postgresql":
+        return ""
+    # Late, since it imports the driver.
+    from django.contrib.postgres.operations import CreateExtension
+
+    if isinstance(operation, CreateExtension) and (
+        router.allow_migrate(connection.alias, app_label)
+    ):
+        return operation.name
+    return ""
 
 
 class _Walk:
@@ -170,29 +209,37 @@ class _Walk:
         self.tables = Tables()
         self.changes: list[Change] = []
 
-    def add(self, operation: Operation, key: Key, state: ProjectState) -> None:
+    def add(
+        self, operation: Operation, migration: Migration, state: ProjectState
+    ) -> None:
+        app_label, key = migration.app_label, key_of(migration)
         if isinstance(operation, operations.SeparateDatabaseAndState):
             if operation.database_operations:
                 apart = state.clone()
                 for inner in operation.database_operations:
-                    self.add(inner, key, apart)
-            operation.state_forwards(key[0], state)
+                    self.add(inner, migration, apart)
+            operation.state_forwards(app_label, state)
         elif isinstance(operation, PHYSICAL):
-            self._change(operation, key, state)
+            self._change(operation, migration, state)
         else:
-            operation.state_forwards(key[0], state)
-        if self._runs_own_code(operation, key[0]):
+            operation.state_forwards(app_label, state)
+        if name := extension(operation, app_label, self.connection):
+            self.changes.append(MadeExtension(key, name))
+        if self._runs_own_code(operation, app_label):
             self.changes.append(OwnCode(key, operation.describe()))
 
-    def _change(self, operation: Operation, key: Key, state: ProjectState) -> None:
-        before, after = self._around(operation, key[0], state)
+    def _change(
+        self, operation: Operation, migration: Migration, state: ProjectState
+    ) -> None:
+        key = key_of(migration)
+        before, after = self._around(operation, migration.app_label, state)
         if before is None and after is not None:
             self._make_tables(after, key)
         elif before is not None and after is None:
             for table in (before.table, *before.m2m.values()):
-                self.tables.drop(table)
+                self._drop_table(table, key)
         elif before is not None and after is not None:
-            self._alter(operation, key, before, after)
+            self._alter(operation, key, before, after, state)
             # Of what stays, nothing is undone.
             gone = before.rules.keys() - after.rules.keys() if key in self.keys else ()
             for name in sorted(gone):
@@ -219,14 +266,24 @@ class _Walk:
         table = self.tables.add(name)
         self.changes.append(MadeTable(key, table, str(table)))
 
+    def _drop_table(self, name: str, key: Key) -> None:
+        table = self.tables.drop(name)
+        self.changes.append(DroppedTable(key, str(table)))
+
     def _rename_table(self, old: str, new: str, key: Key) -> Table:
+        was = str(self.tables.find(old))
         table = self.tables.rename(old, new)
         if old != new:
-            self.changes.append(Renamed(key, table))
+            self.changes.append(Renamed(key, table, was, str(table)))
         return table
 
     def _alter(
-        self, operation: Operation, key: Key, before: Layout, after: Layout
+        self,
+        operation: Operation,
+        key: Key,
+        before: Layout,
+        after: Layout,
+        state: ProjectState,
     ) -> None:
         names: dict[str, str] = {}
         if isinstance(operation, operations.RenameField):
@@ -241,15 +298,19 @@ class _Walk:
                 column = table.drop(field.column)
                 self.changes.append(DroppedColumn(key, column, called, field))
                 continue
+            was = str(table.column(field.column))
             columns[name] = column = table.rename(field.column, altered.column)
             if field.column != altered.column:
-                self.changes.append(Renamed(key, column))
+                self.changes.append(Renamed(key, column, was, str(column)))
             if isinstance(operation, operations.AlterField):
                 if name == operation.name and not operation.preserve_default:
                     # As database_forwards() does, in both directions.
                     field.default = operation.field.default
+                target = self._target_given_up(field, altered, after, state)
                 called = str(column)
-                self.changes.append(AlteredColumn(key, column, called, field, altered))
+                self.changes.append(
+                    AlteredColumn(key, column, called, field, altered, target)
+                )
         kept = {names.get(name, name) for name in before.fields}
         for name, field in after.fields.items():
             if name not in kept:
@@ -260,13 +321,33 @@ class _Walk:
         ):
             self._drop_uniques(key, table, columns, before, after)
 
+    def _target_given_up(
+        self, before: Any, after: Any, layout: Layout, state: ProjectState
+    ) -> Column | None:
+        target = self._target(before, layout, state)
+        return None if target is self._target(after, layout, state) else target
+
+    def _target(self, field: Any, layout: Layout, state: ProjectState) -> Column | None:
+        """To which it is a foreign key in the database, where that can be told."""
+        if not getattr(field, "db_constraint", False):
+            return None
+        key = naming.target(field, state.models[layout.label])
+        target = lay_out(state.models.get(key), self.connection)
+        if target is None:
+            return None
+        name = field.remote_field.field_name
+        for other in target.fields.values():
+            if other.name == name or (name is None and other.primary_key):
+                return self.tables.find(target.table).column(other.column)
+        return None
+
     def _alter_m2m(
         self, names: dict[str, str], key: Key, before: Layout, after: Layout
     ) -> None:
         for name, m2m in before.m2m.items():
             renamed = after.m2m.get(names.get(name, name))
             if renamed is None:
-                self.tables.drop(m2m)
+                self._drop_table(m2m, key)
             else:
                 self._rename_table(m2m, renamed, key)
         kept = {names.get(name, name) for name in before.m2m}

@@ -21,6 +21,8 @@ class Misfit(NamedTuple):
     # Else they are cut, rounded or converted.
     fails: bool
     remedy: str = ""
+    # The same, for an expression that fails where a value does not fit.
+    trial: str | None = None
 
 
 def type_of(field: Any, connection: BaseDatabaseWrapper) -> str | None:
@@ -58,6 +60,15 @@ def misfits(field: Any, old: Any, connection: BaseDatabaseWrapper) -> Iterator[M
         yield from _decimals(new, was, connection)
     elif not (is_sqlite and new_type == "decimal"):
         yield Misfit(None, ("", ""), fails=False)
+        if connection.vendor == "postgresql":
+            yield Misfit(
+                None,
+                ("value or more cannot be cast", ""),
+                fails=True,
+                remedy="Change them first.",
+                # As Django alters it.
+                trial=f"{{}}::{new_type}",
+            )
 
 
 def _integers(

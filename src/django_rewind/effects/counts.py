@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple, Union
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, DataError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
 
@@ -18,7 +18,14 @@ class Count(NamedTuple):
     sql: str
 
 
-Countable = Union[Count, "QuerySet[Any]"]
+class Trial(NamedTuple):
+    """What fails if one of the values does, which is not counted further."""
+
+    table: str
+    sql: str
+
+
+Countable = Union[Count, Trial, "QuerySet[Any]"]
 
 
 def ask(
@@ -28,7 +35,9 @@ def ask(
     by_table: dict[str, list[Count]] = {}
     answers: dict[Countable, int | None] = {}
     for count in dict.fromkeys(counts):
-        if isinstance(count, Count):
+        if isinstance(count, Trial):
+            answers[count] = _try(connection, count)
+        elif isinstance(count, Count):
             by_table.setdefault(count.table, []).append(count)
         else:
             answers[count] = _count(connection, count)
@@ -48,6 +57,21 @@ def _count(connection: BaseDatabaseWrapper, rows: QuerySet[Any]) -> int | None:
     with suppress(Exception), transaction.atomic(using=connection.alias):
         return rows.count()
     return None
+
+
+def _try(connection: BaseDatabaseWrapper, trial: Trial) -> int | None:
+    table = connection.ops.quote_name(trial.table)
+    try:
+        with (
+            transaction.atomic(using=connection.alias),
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(f"SELECT COUNT({trial.sql}) FROM {table}")  # noqa: S608
+    except DataError:
+        return 1
+    except DatabaseError:
+        return None
+    return 0
 
 
 def _ask(
@@ -87,6 +111,18 @@ class Counting:
 
     def where(self, column: Column, condition: str) -> Count:
         return Count(column.table.name, f"COUNT(CASE WHEN {condition} THEN 1 END)")
+
+    def orphans(self, column: Column, target: Column) -> Count:
+        """Of the values that are not null, those that no row of the target has."""
+        name, table = self.column(column), self._quote(target.table.name)
+        there = (
+            f"SELECT 1 FROM {table} AS target "  # noqa: S608
+            f"WHERE target.{self._quote(target.name)} = {name}"
+        )
+        return self.where(column, f"{name} IS NOT NULL AND NOT EXISTS ({there})")
+
+    def trial(self, column: Column, expression: str) -> Trial:
+        return Trial(column.table.name, expression.replace("{}", self.column(column)))
 
     def repeated(self, columns: Collection[Column], *, nulls_distinct: bool) -> Count:
         table = next(iter(columns)).table.name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -106,9 +105,9 @@ class Tables:
         self._tables.pop(strip_quotes(name), None)
         return self.find(name)
 
-    def drop(self, name: str) -> None:
+    def drop(self, name: str) -> Table:
         self.find(name).gone = True
-        del self._tables[strip_quotes(name)]
+        return self._tables.pop(strip_quotes(name))
 
     def rename(self, old: str, new: str) -> Table:
         table = self.find(old)
@@ -130,21 +129,15 @@ def lay_out(model: ModelState | None, connection: BaseDatabaseWrapper) -> Layout
     field: Any
     for name, field in model.fields.items():
         if not field.many_to_many:
-            named = _named(name, field)
+            named = naming.named(name, field)
             if named.column is not None and _has_type(named, connection):
                 layout.fields[name] = named
         elif field.remote_field.through is None:
             layout.m2m[name] = naming.m2m_table(model, name, field)
     if model.options.get("order_with_respect_to"):
         # Zero is what Django gives to the rows that are there.
-        layout.fields["_order"] = _named("_order", OrderWrt(default=0))
+        layout.fields["_order"] = naming.named("_order", OrderWrt(default=0))
     return layout
-
-
-def _named(name: str, field: Any) -> Any:
-    field = copy.copy(field)
-    field.set_attributes_from_name(name)
-    return field
 
 
 def _has_type(field: Any, connection: BaseDatabaseWrapper) -> bool:

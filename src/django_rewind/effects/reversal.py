@@ -15,10 +15,11 @@ from .changes import (
     DroppedRule,
     DroppedUnique,
     MadeColumn,
+    MadeExtension,
     MadeTable,
     OwnCode,
 )
-from .column_types import is_strict, misfits, type_of
+from .column_types import Misfit, is_strict, misfits, type_of
 from .counts import Countable, Counting
 from .defaults import CONSTANT, NULL, UNKNOWN, value_for_new_column, value_for_nulls
 from .layout import Column, Table
@@ -28,6 +29,7 @@ VALUES = "value that is not null", "values that are not null"
 NULLS = "row has NULL there", "rows have NULL there"
 REPEATED = "value occurs more than once", "values occur more than once"
 VIOLATIONS = "row violates it", "rows violate it"
+ORPHANS = "row there points to nothing", "rows there point to nothing"
 SAME = "row would have the same value there", "rows would have the same value there"
 
 
@@ -73,11 +75,12 @@ class Reversal:
             yield Finding(
                 change.key, f"runs its own reverse code: {change.description}"
             )
+        elif isinstance(change, MadeExtension):
+            yield Finding(change.key, f"drops the extension {change.name}")
         elif isinstance(change, MadeTable):
             yield self._drop_table(change)
         elif isinstance(change, MadeColumn):
-            if change.column.table not in going:
-                yield self._drop_column(change)
+            yield from self._drop_column(change, going)
         elif _is_of_lost_rows(change):
             return
         elif isinstance(change, DroppedColumn):
@@ -97,11 +100,13 @@ class Reversal:
         count = None if table.gone else self.counting.rows(table)
         return Finding(change.key, fact, count, things=ROWS)
 
-    def _drop_column(self, change: MadeColumn) -> Finding:
+    def _drop_column(self, change: MadeColumn, going: set[Table]) -> Iterator[Finding]:
         column = change.column
+        if column.table in going:
+            return
         fact = f"drops {_named(change.called, column)}"
         count = None if column.gone else self.counting.values(column)
-        return Finding(change.key, fact, count, things=VALUES)
+        yield Finding(change.key, fact, count, things=VALUES)
 
     def _add_column(self, change: DroppedColumn) -> Iterator[Finding]:
         field, column, table = change.field, change.column, change.column.table
@@ -152,20 +157,20 @@ class Reversal:
             yield from self._add_unique(change.key, change.called, [change.column])
         if change.column in self.filled or change.column.gone:
             return
+        if change.target is not None:
+            yield from self._add_foreign_key(change, change.target)
+        is_as_then = change.column not in self.converted
         types = [type_of(field, self.connection) for field in (after, before)]
         if types[0] != types[1]:
             self.converted.add(change.column)
         name = _named(change.called, change.column)
         for misfit in misfits(before, after, self.connection):
-            verb = "it would change" if misfit.fails else "changes"
-            count = None
-            if misfit.condition is not None:
-                condition = misfit.condition.replace(
-                    "{}", self.counting.column(change.column)
-                )
-                count = self.counting.where(change.column, condition)
-            elif change.column.table in going:
+            count = self._count(misfit, change.column)
+            if (count is None and change.column.table in going) or (
+                misfit.trial is not None and not is_as_then
+            ):
                 continue
+            verb = "it would change" if misfit.fails else "changes"
             yield Finding(
                 change.key,
                 f"{verb} {name} from {types[0]} to {types[1]}",
@@ -175,6 +180,35 @@ class Reversal:
                 least=1,
                 remedy=misfit.remedy if misfit.fails else "",
             )
+
+    def _count(self, misfit: Misfit, column: Column) -> Countable | None:
+        if misfit.trial is not None:
+            return self.counting.trial(column, misfit.trial)
+        if misfit.condition is None:
+            return None
+        condition = misfit.condition.replace("{}", self.counting.column(column))
+        return self.counting.where(column, condition)
+
+    def _add_foreign_key(
+        self, change: AlteredColumn, target: Column
+    ) -> Iterator[Finding]:
+        others = {*self.filled, *self.converted}
+        if (
+            not self.connection.features.supports_foreign_keys
+            or target.gone
+            or not others.isdisjoint([change.column, target])
+        ):
+            return
+        name = _named(change.called, change.column)
+        yield Finding(
+            change.key,
+            f"it would make {name} a foreign key to {target} again",
+            self.counting.orphans(change.column, target),
+            ", and ",
+            ORPHANS,
+            least=1,
+            remedy="Change these rows first.",
+        )
 
     def _set_not_null(self, change: AlteredColumn) -> Iterator[Finding]:
         column, field = change.column, change.before

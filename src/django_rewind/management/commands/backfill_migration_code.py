@@ -12,7 +12,7 @@ from ... import backfill, recovery
 from ...commands import DatabaseCommand, check_app_is_known
 from ...models import Key, MigrationCode
 from ...recovery import Recovered, Search
-from ...terminal import on_one_line, printable_lines
+from ...terminal import manage, on_one_line, printable_lines, quoted
 
 
 class Command(DatabaseCommand):
@@ -137,10 +137,10 @@ class Command(DatabaseCommand):
             self.stdout.write(f"    {on_one_line(remark[0].upper() + remark[1:])}.")
 
     def write_untrusted(self, code: MigrationCode) -> None:
-        name = on_one_line(" ".join(code.key))
+        command = "trust_stored_migrations {} {}".format(*map(quoted, code.key))
         self.stdout.write(
-            "    Not trusted: it cannot be reversed until 'manage.py "
-            f"trust_stored_migrations {name}' has shown it and you agreed."
+            "    Not trusted: it cannot be reversed until "
+            f"{manage(command, code.alias)} has shown it and you agreed."
         )
 
     def ask(self, question: str) -> bool:

@@ -5,14 +5,16 @@ import traceback
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
-from ... import conf, history, hooks, locks
+from ... import conf, history, hooks, locks, warned
 from ...commands import next_command
 from ...exceptions import RewindError
+from ...terminal import manage
 
 if TYPE_CHECKING:
     from django.core.management.commands.migrate import Command as NextCommand
@@ -56,7 +58,7 @@ class Command(NextCommand):
             # The command of another app, which has nothing but the name in common.
             return super().handle(*args, **options)
         try:
-            with self.guarding(options):
+            with warned.at_least_on(self.stderr), self.guarding(options):
                 return self.migrate(*args, **options)
         except RewindError as error:
             raise CommandError(str(error)) from error
@@ -104,23 +106,29 @@ class Command(NextCommand):
         from ... import plans
         from ...plans import Request
 
-        alias = options["database"]
-        if not plans.make(connections[alias], Request(migrate=True)).steps:
+        alias, app_label = options["database"], options["app_label"]
+        if app_label and app_label not in apps.app_configs:
+            # Then Django says so.
+            return
+        request = Request(app_label, migrate=True)
+        if not plans.make(connections[alias], request).steps:
             return
         if not settings.DEBUG:
             raise CommandError(
                 f"There is something to rewind in database '{alias}', and "
                 "DJANGO_REWIND_AUTO is for development only: DEBUG is off. Run "
-                "'manage.py rewind', or remove the setting. Nothing was changed."
+                f"{manage('rewind', alias)}, or remove the setting. Nothing was "
+                "changed."
             )
         if options["verbosity"] >= 1:
             self.say("DJANGO_REWIND_AUTO is on: rewinding first.")
         call_command(
             "rewind",
+            *filter(None, [app_label]),
             databases=[alias],
             interactive=False,
             verbosity=options["verbosity"],
-            migrate=not options["app_label"],
+            migrate=True,
             before_migrate=True,
             no_color=options["no_color"],
             force_color=options["force_color"],

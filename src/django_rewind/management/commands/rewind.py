@@ -11,7 +11,7 @@ from django.core.management.base import CommandError, CommandParser, SystemCheck
 from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ... import conf, execution, journal, locks, plans, store
+from ... import conf, execution, journal, locks, plans, store, warned
 from ...adoption import Adoption
 from ...commands import (
     DatabaseCommand,
@@ -20,14 +20,13 @@ from ...commands import (
     check_app_label,
     find_connection,
     load_command,
-    said,
 )
 from ...exceptions import RUN_AGAIN, RewindError, Stopped
 from ...execution import Output, Tally
 from ...models import Key
-from ...plans import Plan, Request
+from ...plans import Plan, Request, Step
 from ...pulse import Pulse
-from ...terminal import first_of, shortened
+from ...terminal import first_of, manage, quoted, said, shortened
 
 # Exit codes; 0 is: done, or nothing to do.
 FOUND_WORK, REFUSED, STOPPED = 1, 2, 3
@@ -125,7 +124,7 @@ class Command(DatabaseCommand):
             action="store_true",
             help=(
                 "What an earlier run left half-done was undone by hand: reverses it "
-                "as a whole."
+                "as a whole, or lets it stay where its file is here."
             ),
         )
         self.add_noinput(parser)
@@ -149,7 +148,8 @@ class Command(DatabaseCommand):
         self.options = options
         try:
             self.check_options()
-            self.rewind()
+            with warned.at_least_on(self.stderr):
+                self.rewind()
         except Stopped as error:
             raise CommandError(str(error), returncode=STOPPED) from error
         except RewindError as error:
@@ -195,13 +195,11 @@ class Command(DatabaseCommand):
         has_work = any(plan.has_work for plan in found)
         if self.options["plan"]:
             self.show(found, digest)
-        elif self.options["check_only"]:
-            self.show_text(found)
-        elif has_work:
-            self.show_text(found)
-            self.ask(found)
         else:
-            self.say_nothing_to_do(found)
+            # What goes is told however silent it should be.
+            self.show_text([p for p in found if p.steps or self.verbosity >= 1])
+            if self.asks(found):
+                self.ask(found)
         if self.options["check_only"] and has_work:
             sys.exit(FOUND_WORK)
         if self.options["plan"] or self.options["check_only"]:
@@ -231,8 +229,18 @@ class Command(DatabaseCommand):
         return found
 
     def make_plan(self, connection: BaseDatabaseWrapper) -> Plan:
+        before = self.read_records(connection)
         with _looking_at(connection.alias):
-            return plans.make(connection, self.request)
+            try:
+                return plans.make(connection, self.request)
+            except (Error, RewindError):
+                # In the middle of what another process does, nothing fits.
+                with locks.guarding(connection, self.announce) as guard:
+                    if guard.is_taken():
+                        guard.acquire()
+                    elif self.read_records(connection) == before:
+                        raise
+                    return plans.make(connection, self.request)
 
     def read_records(self, connection: BaseDatabaseWrapper) -> list[Key]:
         with _looking_at(connection.alias):
@@ -244,8 +252,7 @@ class Command(DatabaseCommand):
 
     def carry_out_each(self, shown: list[Plan]) -> None:
         done: list[str] = []
-        left = [f"database '{plan.connection.alias}'" for plan in shown]
-        for plan in shown:
+        for index, plan in enumerate(shown):
             if len(shown) > 1:
                 name = self.style.MIGRATE_LABEL(plan.connection.alias)
                 self.announce(self.style.MIGRATE_HEADING("Database: ") + name)
@@ -253,35 +260,63 @@ class Command(DatabaseCommand):
                 before = self.read_records(plan.connection)
                 self.carry_out(plan)
             except Stopped as error:
-                remedy = self.how_to_go_on(plan, error)
-                steps = [*done, *error.done], [*error.left, *left[1:]]
-                raise Stopped(*steps, error.error, error.half, remedy) from error
+                raise self.stopped(error, done, shown, index) from error
             except RewindError as error:
                 if not done:
                     raise
                 # It was refused, but not before anything was changed.
-                raise Stopped(done, left, error) from error
-            name = left.pop(0)
+                refused = Stopped([], [], error)
+                raise self.stopped(refused, done, shown, index) from error
             if store.contents(plan.connection).recorded != before:
-                done.append(name)
+                done.append(_database(plan))
 
-    def how_to_go_on(self, plan: Plan, stopped: Stopped) -> str:
+    def stopped(
+        self, stopped: Stopped, done: list[str], shown: list[Plan], index: int
+    ) -> Stopped:
+        """The same, with what is done and left in all databases, not only in one."""
+        where = f" in {_database(shown[index])}" if len(shown) > 1 else ""
+        left = [f"{name}{where}" for name in stopped.left]
+        if not stopped.done and not left:
+            left = [_database(shown[index])]
+        rest = shown[index:] if left else shown[index + 1 :]
+        is_first = not (done or stopped.done)
+        return Stopped(
+            [*done, *(f"{name}{where}" for name in stopped.done)],
+            [*left, *map(_database, shown[index + 1 :])],
+            stopped.error,
+            stopped.half,
+            stopped.remedy if is_first else self.how_to_go_on(stopped, shown, rest),
+        )
+
+    def how_to_go_on(
+        self, stopped: Stopped, shown: list[Plan], rest: list[Plan]
+    ) -> str:
         """The same command again, unless that would do something else now."""
+        if not rest:
+            return "Nothing of the plan is left to be done."
         if stopped.remedy != RUN_AGAIN:
             return stopped.remedy
-        steps, expected = self.options["steps"], self.options["expect"]
-        if steps is not None and stopped.done:
-            alias = plan.connection.alias
-            database = "" if alias == DEFAULT_DB_ALIAS else f" --database {alias}"
-            left = sum(str(step) in stopped.left for step in plan.steps)
-            how = f"rewind --steps {left}" if left else "migrate"
-            return f"Remove the cause and run 'manage.py {how}{database}'."
-        if expected is not None and stopped.done:
+        if self.options["steps"] is not None:
+            how = ", then ".join(self.steps_left(stopped, rest))
+            return f"Remove the cause and run {how}."
+        if self.options["expect"] is not None:
+            aliases = [plan.connection.alias for plan in rest if len(shown) > 1]
+            only = "".join(f" --database {quoted(alias)}" for alias in aliases)
             return (
-                "Remove the cause, review what is left with --plan, and run it with "
-                "the digest of that."
+                f"Remove the cause, review what is left with --plan{only}, and run it "
+                "with the digest of that."
             )
         return RUN_AGAIN
+
+    def steps_left(self, stopped: Stopped, rest: list[Plan]) -> Iterator[str]:
+        """The command for each database: of the first one, a part may be done."""
+        options = "".join(f" --{o}" for o in ("fake", "migrate") if self.options[o])
+        for plan in rest:
+            steps = self.options["steps"]
+            if stopped.done and stopped.left and plan is rest[0]:
+                steps = sum(str(step) in stopped.left for step in plan.steps)
+            how = f"rewind --steps {steps}{options}" if steps else "migrate"
+            yield manage(how, plan.connection.alias)
 
     def carry_out(self, shown: Plan) -> None:
         connection = shown.connection
@@ -295,6 +330,7 @@ class Command(DatabaseCommand):
                     f"The plan for database '{connection.alias}' changed since it was "
                     "shown. Nothing was changed in it. Run the same command again."
                 )
+            _refuse_what_was_not_shown(plan, shown)
             if shown.has_work and not plan.has_work:
                 name = connection.alias
                 self.announce(f"Another process did it meanwhile in database '{name}'.")
@@ -302,7 +338,7 @@ class Command(DatabaseCommand):
                 self.options["to"] or self.options.get("before_migrate")
             )
             tally = Tally(plan, ["migrate"] if migrates else [])
-            with execution.sending_signals(plan):
+            with execution.sending_signals(plan, tally):
                 for adopted in plan.adoptions:
                     if adopted.beneath:
                         self.adopt(plan, adopted, tally)
@@ -310,6 +346,7 @@ class Command(DatabaseCommand):
                     output = self.output(pulse)
                     execution.reverse(plan, output, tally, fake=self.options["fake"])
                 self.go_forward(plan, tally)
+                execution.note_mended(plan, tally)
                 if migrates:
                     self.migrate(plan.connection, tally)
 
@@ -351,15 +388,20 @@ class Command(DatabaseCommand):
                 force_color=self.options["force_color"],
             )
         except (Exception, KeyboardInterrupt) as error:
-            raise tally.stopped(error) from error
+            then = manage("migrate", connection.alias)
+            raise execution.stopped_forward(connection, tally, error, then) from error
+        tally.count("migrate")
 
     def announce(self, text: str) -> None:
         if self.verbosity >= 1:
             self.stdout.write(text)
 
+    def asks(self, found: list[Plan]) -> bool:
+        """Not about what only --migrate would do."""
+        is_for_show = self.options["check_only"] or not self.options["interactive"]
+        return not is_for_show and any(plan.steps for plan in found)
+
     def ask(self, found: list[Plan]) -> None:
-        if not self.options["interactive"]:
-            return
         destroyed = [f for p in found for step in p.steps for f in step.destroys]
         if destroyed:
             self.stdout.write(self.style.WARNING("This destroys data:"))
@@ -377,14 +419,13 @@ class Command(DatabaseCommand):
             raise RewindError("Cancelled. Nothing was changed.")
 
     def say_nothing_to_do(self, found: list[Plan]) -> None:
-        if self.verbosity >= 1:
-            for plan in found:
-                for note in plan.notes:
-                    self.stdout.write(self.style.NOTICE(note))
-                without = " without --migrate" if plan.waits else ""
-                self.stdout.write(
-                    f"Nothing to rewind{without} in database '{plan.connection.alias}'."
-                )
+        for plan in found:
+            for note in plan.notes:
+                self.stdout.write(self.style.NOTICE(note))
+            without = " without --migrate" if plan.waits else ""
+            self.stdout.write(
+                f"Nothing to rewind{without} in database '{plan.connection.alias}'."
+            )
 
     def show(self, found: list[Plan], digest: str) -> None:
         if self.options["sql"]:
@@ -410,7 +451,7 @@ class Command(DatabaseCommand):
             for note in plan.notes:
                 self.stdout.write(self.style.NOTICE(f"  {note}"))
 
-    def show_step(self, step: plans.Step) -> None:
+    def show_step(self, step: Step) -> None:
         self.stdout.write(
             f"  {self.style.MIGRATE_LABEL(str(step))} ({step.reason}; {step.how})"
         )
@@ -420,6 +461,28 @@ class Command(DatabaseCommand):
             self.stdout.write(self.style.WARNING(f"    {shortened(fact)}"))
         for line in step.sql or ():
             self.stdout.write(f"    {line}")
+
+
+def _database(plan: Plan) -> str:
+    return f"database '{plan.connection.alias}'"
+
+
+def _refuse_what_was_not_shown(plan: Plan, shown: Plan) -> None:
+    """As --steps finds it, where another process has done the same meanwhile."""
+    known = set(map(_what_it_does, shown.steps))
+    more = [str(step) for step in plan.steps if _what_it_does(step) not in known]
+    if more:
+        raise RewindError(
+            f"Another process changed database '{plan.connection.alias}' meanwhile: "
+            f"the plan for it now has {', '.join(first_of(more))}, which was not "
+            "shown. Nothing was changed in it. Look at the new plan with --plan."
+        )
+
+
+def _what_it_does(step: Step) -> tuple[str, ...]:
+    """Whatever the reason, and however much data there is."""
+    key = step.app_label, step.migration_name
+    return (*key, step.action, step.source, step.digest, step.new_name)
 
 
 @contextmanager

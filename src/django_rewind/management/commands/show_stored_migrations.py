@@ -11,7 +11,7 @@ from ... import status, store, verification
 from ...commands import DatabaseCommand, as_json, check_app_label, stored_keys
 from ...models import Key, MigrationCode
 from ...status import Status
-from ...terminal import first_of, printable_lines, shortened
+from ...terminal import first_of, manage, printable_lines, shortened
 from ...verification import Finding, Verdict
 
 HEADINGS = ("Migration", "Applied", "File", "Captured", "Stored at", "Size", "Needs")
@@ -61,8 +61,8 @@ class Command(DatabaseCommand):
         if lacking:
             self.stdout.write(
                 self.style.WARNING(
-                    f"Applied, but not stored: {len(lacking)}. 'manage.py "
-                    "verify_migrations' names them."
+                    f"Applied, but not stored: {len(lacking)}. "
+                    f"{manage('verify_migrations', connection.alias)} names them."
                 )
             )
 

@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
 
 from ... import conf, status
 from ...commands import next_command
 from ...exceptions import RewindError
 from ...status import Status
 from ...terminal import on_one_line
+
+SECONDS = "%Y-%m-%d %H:%M:%S"
 
 if TYPE_CHECKING:
     from django.core.management.commands.showmigrations import Command as NextCommand
@@ -26,6 +29,7 @@ class Command(NextCommand):
         if not ghosts:
             super().show_list(connection, app_names)
             return
+        recorded = MigrationRecorder(connection).applied_migrations()
         files = MigrationLoader(None, ignore_no_migrations=True)
         labels = app_names or sorted(files.migrated_apps | ghosts.keys(), key=str)
         for has_ghosts, group in groupby(labels, key=ghosts.__contains__):
@@ -38,8 +42,12 @@ class Command(NextCommand):
                 else:
                     self.stdout.write(on_one_line(label), self.style.MIGRATE_LABEL)
                 for ghost in ghosts[label]:
-                    name = on_one_line(ghost.migration_name)
-                    self.stdout.write(f" [X] {name} {describe(ghost)}")
+                    line = on_one_line(f" [X] {ghost.migration_name} ")
+                    line += describe(ghost)
+                    if self.verbosity >= 2 and ghost.key in recorded:
+                        # As Django shows it.
+                        line += f" (applied at {recorded[ghost.key].applied:{SECONDS}})"
+                    self.stdout.write(line)
 
     def show_plan(
         self, connection: BaseDatabaseWrapper, app_names: list[str] | None = None

@@ -8,7 +8,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ... import trust
 from ...commands import DatabaseCommand, stored_keys
-from ...terminal import migrations, on_one_line
+from ...terminal import manage, migrations, on_one_line
 from ...trust import Candidate
 
 
@@ -65,8 +65,9 @@ class Command(DatabaseCommand):
             return False
         if not asks:
             self.stdout.write(
-                "    Left: no file here says the same. 'manage.py "
-                "trust_stored_migrations' shows it and asks."
+                "    Left: no file here says the same. "
+                f"{manage('trust_stored_migrations', candidate.code.alias)} shows it "
+                "and asks."
             )
             return False
         for line in trust.describe(candidate):
