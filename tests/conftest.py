@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 # second and the size.
 sys.dont_write_bytecode = True
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+# What a shell runs in the background ignores it, and so would what the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import django
 
@@ -81,7 +84,9 @@ def history(empty_databases: None, tmp_path: Path) -> Iterator[History]:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def project(tmp_path: Path) -> Iterator[Project]:
     make_empty("project_default")
     make_empty("project_other")
-    return Project(tmp_path)
+    project = Project(tmp_path)
+    yield project
+    project.stop()

@@ -54,6 +54,7 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.apps = ["django_rewind"]
+        self.started: list[subprocess.Popen[str]] = []
         (folder / "manage.py").write_text(MANAGE)
         (folder / ".gitignore").write_text("__pycache__/\n*.sqlite3\n")
         self.configure()
@@ -126,13 +127,21 @@ class Project:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Run manage.py meanwhile; what it prints comes as one text."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-W", "error", "manage.py", *arguments],
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self.started.append(process)
+        return process
+
+    def stop(self) -> None:
+        """Else what a failed test started would keep the lock from all that follow."""
+        for process in self.started:
+            with process:
+                process.kill()
 
     def manage_and_kill(self, *arguments: str, when: Path) -> None:
         """SIGKILL manage.py as soon as the file exists that it is going to write."""
