@@ -60,13 +60,15 @@ def _check(runner: MigrationExecutor, plan: Collection[Migration]) -> None:
 def _added_twice(
     runner: MigrationExecutor, plan: Collection[Migration]
 ) -> Iterator[RewindError]:
-    # Most runs meet no ghost.
-    from . import effects, kept, store
+    from . import kept, store
 
     connection = runner.connection
     answers = kept.may_be_unknown(connection)
     if not answers:
         return
+    # Late, since most runs meet no ghost.
+    from . import effects
+
     codes = store.fetch(connection, list(answers)).values()
     for key, table, column in effects.columns_added(runner, plan):
         # Not another one by that name: of a ghost, its code tells.

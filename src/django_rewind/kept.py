@@ -93,12 +93,7 @@ class Kept:
             cursor.execute(SQL_OF_TABLE, [self._table])
             found = cursor.fetchall()
         self._indexes = {name: sql for kind, name, sql in found if kind == "index"}
-        self._definitions = [
-            definition
-            for kind, _, sql in found
-            if kind == "table"
-            for definition in definitions.read(sql)
-        ]
+        self._sql = "".join(sql for kind, _, sql in found if kind == "table")
 
     @cached_property
     def columns(self) -> list[KeptColumn]:
@@ -150,11 +145,16 @@ class Kept:
     @cached_property
     def needed_constraints(self) -> list[KeptConstraint]:
         """Those on kept columns."""
+        if not self.columns:
+            return []
         return self._kept("needed", filter(self._is_on_kept_column, self._constraints))
 
     @cached_property
     def other_constraints(self) -> list[KeptConstraint]:
         """Those that a ghost made of columns that the state knows."""
+        if "constraint" not in self._sql.casefold():
+            # Most tables have none, and to read what they are made of takes time.
+            return []
         known = {constraint.name for constraint in self._model._meta.constraints}
         found = [
             constraint
@@ -263,6 +263,10 @@ class Kept:
     def _gone(self) -> set[str]:
         gone = {_column(old) for old, new in self._altered if old.column != new.column}
         return gone.union(_column(field) for field in [self._deleted] if field)
+
+    @cached_property
+    def _definitions(self) -> list[Definition]:
+        return definitions.read(self._sql) if self._sql else []
 
     @cached_property
     def _constraints(self) -> list[Definition]:
