@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import re
-import tokenize
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -119,9 +117,7 @@ def _checked(parts: list[str], allowed: re.Pattern[str]) -> list[str]:
 def encode(text: str) -> bytes:
     """In the encoding that the text declares (PEP 263), as its file was."""
     try:
-        lines = io.BytesIO(text.encode())
-        encoding, _ = tokenize.detect_encoding(lines.readline)
-        data = text.encode(encoding)
+        data = text.encode(source.encoding_of(text.encode()))
         if source.decode(data) == text:
             return data
     except (LookupError, SyntaxError, UnicodeError):

@@ -18,4 +18,9 @@ def unwarned() -> Iterator[None]:
 
 def parse(text: str, filename: str = "<unknown>") -> ast.Module:
     with unwarned():
-        return ast.parse(text, filename)
+        return ast.parse(without_bom(text), filename)
+
+
+def without_bom(text: str) -> str:
+    """Python takes a byte order mark for a part of the encoding, and only in bytes."""
+    return text[1:] if text.startswith("\ufeff") else text

@@ -84,9 +84,14 @@ def is_readable(module: str | None) -> bool:
 
 
 def decode(data: bytes) -> str:
-    """Bytes of a Python file as text (PEP 263), with its line endings kept."""
+    """Bytes of a Python file as text (PEP 263), with all that it has."""
+    return data.decode(encoding_of(data))
+
+
+def encoding_of(data: bytes) -> str:
+    """That keeps line endings and a byte order mark. Raises SyntaxError."""
     encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
-    return data.decode(encoding)
+    return "utf-8" if encoding == "utf-8-sig" else encoding
 
 
 def digest(text: str) -> str:

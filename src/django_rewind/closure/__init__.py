@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from django.core.management import get_commands
 
+from ..parsing import without_bom
 from . import datafiles, private
 from .cutting import Module
 from .cutting import module as cut
@@ -50,6 +51,7 @@ def trace(module: str, text: str, limit: int) -> Closure:
     """
     if not needs_more(text):
         return Closure({}, [])
+    text = without_bom(text)
     try:
         try:
             return _trace(module, text, limit, read)
