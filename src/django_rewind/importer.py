@@ -12,7 +12,7 @@ from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations import Migration
 from django.db.migrations.state import ProjectState
 
-from . import needs, signing, source
+from . import closure, needs, signing, source
 from .exceptions import NotTrusted, Unreachable
 from .models import Key, StoredCode
 from .standins import StandIns, make_managers_importable
@@ -85,7 +85,10 @@ def load(code: StoredCode) -> StoredMigration:
 
 def _import(code: StoredCode) -> ModuleType:
     name = source.module_of(code)
-    needed = dict(code.needed)
+    needed = {
+        **closure.of_uninstalled(name, code.source_code, code.needed),
+        **code.needed,
+    }
     if "__file__" in code.source_code:
         # It has to exist for who resolves it.
         needed[f"{name.replace('.', '/')}.py"] = code.source_code

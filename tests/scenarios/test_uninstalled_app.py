@@ -112,3 +112,21 @@ def test_a_refusal_is_no_traceback(installed: Project) -> None:
     refused = installed.manage("migrate", "shop", "zero", fails=True).stderr
     assert "blog.0001: its file depends on shop.0001" in refused
     assert "Traceback" not in refused
+
+
+def test_apps_of_django_itself_go_too(project: Project) -> None:
+    """Their modules with models cannot be imported where they are not installed."""
+    own = [f"django.contrib.{app}" for app in ("admin", "auth", "sessions", "sites")]
+    project.apps = [CONTENT_TYPES, *own, "django_rewind"]
+    project.have("users: 0001")
+    # The admin wants middleware.
+    project.manage("migrate", "--skip-checks")
+    project.apps = ["django_rewind", "users"]
+    project.configure()
+    output = project.manage("rewind", "--noinput").stdout
+    assert "Unapplying sites.0001_initial... OK" in output
+    others = [name for name in project.applied() if "django_rewind" not in name]
+    assert others == ["users.0001"]
+    tables = project.manage("inspectdb").stdout
+    assert "class UsersThing" in tables
+    assert "class Django" not in tables.replace("class DjangoMigrations", "")

@@ -14,17 +14,27 @@ from ..parsing import without_bom
 from . import datafiles, private
 from .cutting import Module
 from .cutting import module as cut
-from .outside import is_outside
+from .outside import is_outside, is_uninstalled
 from .tracer import PACKAGE, Lack, TooMuch, Tracer
 from .usage import OF_RESOURCES, Usage
 
-__all__ = ["OF_RESOURCES", "Closure", "Module", "Tracer", "cut", "sort_out", "trace"]
+__all__ = [
+    "OF_RESOURCES",
+    "Closure",
+    "Module",
+    "Tracer",
+    "cut",
+    "of_uninstalled",
+    "sort_out",
+    "trace",
+]
 
 # What else than an import statement leads to code or files outside.
 MENTIONS = re.compile(
     "__file__|__import__|call_command|import_module|import_string|get_data|resources"
 )
 IMPORTS = re.compile(r"\bfrom\s+([\w.]+)\s+import\b|\bimport\s+([\w.,\s]+)")
+OF_DJANGO = re.compile(r"\b(django\.contrib(?:\.\w+)+)\.(\w+)")
 # What code does that cannot be followed.
 DOES = {
     "imports the unknown": "imports a module whose name is not a constant",
@@ -60,6 +70,34 @@ def trace(module: str, text: str, limit: int) -> Closure:
     except Exception as error:
         fact = f"what it needs cannot be told: {type(error).__name__}: {error}"
         return Closure({}, [fact])
+
+
+def of_uninstalled(module: str, text: str, needed: Mapping[str, str]) -> dict[str, str]:
+    """What a stored migration needs of Django's own apps that are not installed here.
+
+    Cut from the Django that is here, since their modules cannot be imported. `needed`:
+    what is stored with it.
+    """
+    if not any("django.contrib." in one for one in (text, *needed.values())):
+        return {}
+
+    def read_here(name: str) -> str | None:
+        return read(name) if is_uninstalled(name) else needed.get(name)
+
+    tracer = Tracer(read_here)
+    tracer.follow(module, without_bom(text))
+    for line in text.splitlines():
+        # To `import a.b.c`, the name that it binds is `a`: all of Django.
+        for match in OF_DJANGO.finditer(line) if "import " not in line else ():
+            if is_uninstalled(match[1]):
+                tracer.take(match[1], match[2])
+    texts = tracer.texts()
+    for lack in tracer.lacks:
+        if lack.fact == "a model":
+            # The methods of a manager name it, and nothing calls them.
+            text = texts.get(lack.module, "")
+            texts[lack.module] = f"{text}\n\nclass {lack.name}:\n    pass\n"
+    return {name: texts[name] for name in filter(is_uninstalled, texts)}
 
 
 def _trace_near(module: str, text: str, limit: int) -> Closure:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import pkgutil
+import re
 import sys
 import sysconfig
 from functools import cache
-from pathlib import PurePath
+from pathlib import Path, PurePath
+
+from django import contrib
+from django.apps import apps
 
 # Always there, or a dependency of whatever is stored: never stored itself.
 PRESENT = frozenset({"django", "django_rewind"})
+OWN_APP = re.compile(r"django\.contrib\.(\w+)")
 # Where pip and Debian put packages.
 SITES = frozenset({"site-packages", "dist-packages"})
 
@@ -17,7 +22,23 @@ SITES = frozenset({"site-packages", "dist-packages"})
 def is_outside(module: str) -> bool:
     """Whether it is neither Django, nor this package, nor the standard library."""
     top = module.partition(".")[0]
+    if top == "django":
+        return is_uninstalled(module)
     return bool(top) and top not in PRESENT and not _is_standard(top)
+
+
+def is_uninstalled(module: str) -> bool:
+    """Whether it is of one of Django's own apps whose models cannot be imported here.
+
+    They raise RuntimeError where their app is not in INSTALLED_APPS.
+    """
+    app = OWN_APP.match(module)
+    return app is not None and _has_models(app[1]) and not apps.is_installed(app[0])
+
+
+@cache
+def _has_models(app: str) -> bool:
+    return Path(contrib.__path__[0], app, "models.py").exists()
 
 
 def is_installed(top: str) -> bool:
