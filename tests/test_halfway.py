@@ -438,3 +438,30 @@ def test_a_value_that_cannot_be_quoted_stands_beside_its_statement() -> None:
 
     told = halfway._with_values(Editor(), "DELETE FROM t WHERE n = %s", [b"x"])
     assert told == "DELETE FROM t WHERE n = %s -- with [b'x']"
+
+
+def test_a_statement_of_another_backend_that_is_no_text_stops_nothing(
+    three: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As locks around statements are, which some backends for PostgreSQL run."""
+
+    class Lock:
+        def __str__(self) -> str:
+            return self  # type: ignore[return-value]
+
+    def execute(self: Any, sql: Any, params: Any = ()) -> Any:
+        return None if isinstance(sql, Lock) else original(self, sql, params)
+
+    def remove(self: Any, model: type[Model], field: Any) -> None:
+        self.execute(Lock())
+        self.deferred_sql.append(Lock())
+        removing(self, model, field)
+
+    editor: Any = type(connection.schema_editor())
+    original, removing = editor.execute, editor.remove_field
+    monkeypatch.setattr(editor, "execute", execute)
+    monkeypatch.setattr(editor, "remove_field", remove)
+    assert "Unapplying users.0002_three... OK" in rewind(three)
+    assert "a Lock that cannot be written as SQL" in "".join(
+        entry.text for entry in journal.read(connection)
+    )

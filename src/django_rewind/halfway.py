@@ -232,7 +232,7 @@ def _journalling(
 
     def execute_journalled(sql: Any, params: Any = ()) -> Any:
         # As schema editors write what they collect.
-        text = f"{_with_values(schema_editor, str(sql), params).rstrip(';')};"
+        text = f"{_with_values(schema_editor, _text(sql), params).rstrip(';')};"
         step.write(RUNS, sql=text)
         result = execute(sql, params)
         so_far["ran"].append(text)
@@ -246,7 +246,7 @@ def _journalling(
         original(*args)
         ended.append(index)
         so_far.update(stopped=None, ran=[])
-        deferred = list(map(str, schema_editor.deferred_sql))
+        deferred = list(map(_text, schema_editor.deferred_sql))
         step.write(ENDED, index=index, deferred=deferred)
 
     patched: list[Any] = list(reversed(migration.operations))
@@ -257,12 +257,20 @@ def _journalling(
     try:
         yield
     except BaseException:
-        step.details = {**so_far, "deferred": list(map(str, so_far["deferred"]))}
+        step.details = {**so_far, "deferred": list(map(_text, so_far["deferred"]))}
         raise
     finally:
         del schema_editor.execute
         for operation in patched:
             del operation.database_backwards
+
+
+def _text(sql: Any) -> str:
+    """Of a string or a Statement; other backends have more than that."""
+    try:
+        return str(sql)
+    except Exception:
+        return f"-- a {type(sql).__name__} that cannot be written as SQL"
 
 
 def _with_values(schema_editor: Any, sql: str, params: Any) -> str:
@@ -320,7 +328,7 @@ def _sql(
             # A copy, since RenameModel is another one until it ends, if it ends.
             rehearsed = getattr(deepcopy(operation), method)
             rehearsed(migration.app_label, editor, before, after)
-        return [str(sql) for sql in editor.collected_sql]
+        return list(map(_text, editor.collected_sql))
     except Exception as error:
         # Operations of anybody, and constraints whose names cannot be looked up.
         return [f"-- {operation.describe()}: its SQL cannot be told: {error}"]

@@ -9,12 +9,16 @@ would stop half-way.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import django
+from django.apps import apps
+from django.core.exceptions import FieldDoesNotExist
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import strip_quotes
 from django.db.migrations import Migration
 from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations import RunSQL
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ModelState, ProjectState
@@ -24,6 +28,7 @@ from .effects import Drop, extension
 from .exceptions import Problem
 from .importer import FakedMigration
 from .models import Key
+from .terminal import manage, quoted
 
 # One query; and it sees the tables of other schemas, which depend on these too.
 POSTGRESQL = """
@@ -113,6 +118,70 @@ def in_the_way(
             and not _is_dropped_by_sql(found.table, plan)
         ):
             yield _problem(found, target[1], going[target], kept)
+
+
+def in_files(
+    files: MigrationLoader, staying: Collection[Key], drops: Sequence[Drop]
+) -> Iterator[Problem]:
+    """What is dropped, and the file of one that stays makes too.
+
+    `staying`: those of which the file need not be what was applied. Where migrations
+    were made anew from the models, or renumbered and recorded with --fake, the file
+    stands for what other code did.
+    """
+    if not drops:
+        return
+    owners: dict[tuple[str, str | None], Key] = {}
+    for key in staying:
+        owners.update(dict.fromkeys(_made_by(files, key), key))
+    for drop in drops:
+        owner = owners.get((drop.table, drop.column))
+        if owner is not None:
+            what = f"table {drop.table}"
+            if drop.column is not None:
+                what = f"column {drop.table}.{drop.column}"
+            yield Problem(
+                *drop.key,
+                f"it would drop the {what}, which the file of {'.'.join(owner)} makes "
+                "too, and that is applied.",
+                "If that file stands for it now, remove its record alone"
+                f"{_pruning(drop.key[0], files.connection)}.",
+            )
+
+
+def _pruning(app_label: str, connection: Any) -> str:
+    if django.VERSION < (4, 1) or app_label not in apps.app_configs:
+        return ""
+    command = manage(f"migrate {quoted(app_label)} --prune", connection.alias)
+    return f", as {command} does with all that are gone"
+
+
+def _made_by(files: MigrationLoader, key: Key) -> Collection[tuple[str, str | None]]:
+    """Tables, and columns as well, that the file of a migration makes."""
+    if key not in files.graph.nodes:
+        return ()
+    try:
+        before, after = (
+            _names(files.project_state(key, at_end=at_end), files.connection)
+            for at_end in (False, True)
+        )
+    except (KeyError, ValueError, FieldDoesNotExist):
+        # Before it, other code was applied than the files have.
+        return ()
+    return after - before
+
+
+def _names(state: ProjectState, connection: Any) -> set[tuple[str, str | None]]:
+    convert = connection.introspection.identifier_converter
+    found: set[tuple[str, str | None]] = {
+        (table, None) for table in _tables(state, connection)
+    }
+    for model in filter(_has_table, state.models.values()):
+        table = convert(strip_quotes(naming.table(model)))
+        for name, field in model.fields.items():
+            if not field.many_to_many and (column := naming.named(name, field).column):
+                found.add((table, convert(strip_quotes(column))))
+    return found
 
 
 def _extensions_in_the_way(

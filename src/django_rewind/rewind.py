@@ -113,7 +113,7 @@ def prepare(
     rollback = _plan_for_target(
         connection, target, ghosts, after_target, fake=fake, as_applied=as_applied
     )
-    problems = _problems(ghosts, rollback, after_target)
+    problems = _problems(ghosts, rollback, after_target, after_target)
     if target == ("django_rewind", ZERO):
         problems += _ghosts_that_would_lose_their_code(ghosts, rollback.keys)
     if not fake and not only_show:
@@ -141,9 +141,10 @@ def prepare_each(
     files = targets.load_files(connection)
     ghosts = Ghosts(connection, statuses, files, fake=fake)
     ghosts.use_files_apart_from_gone_apps()
-    reasons = dict(choose(ghosts))
+    chosen = choose(ghosts)
+    reasons = dict(chosen)
     rollback = _plan_for_each(connection, ghosts, reasons, fake=fake)
-    problems = _problems(ghosts, rollback, reasons)
+    problems = _problems(ghosts, rollback, reasons, chosen)
     if not fake:
         problems += _irreversible(rollback.plan)
         problems += _faked_in_part(ghosts, rollback.plan)
@@ -424,8 +425,12 @@ def fitting_the_files() -> Iterator[None]:
 
 
 def _problems(
-    ghosts: Ghosts, rollback: Rollback, wanted: Collection[Key]
+    ghosts: Ghosts,
+    rollback: Rollback,
+    wanted: Collection[Key],
+    chosen: Collection[Key],
 ) -> list[Problem]:
+    """`wanted`: what is chosen, and what must go with it."""
     in_the_way = planning.in_the_way(
         ghosts.dependencies, wanted, rollback.keys, ghosts.recorded
     )
@@ -435,9 +440,28 @@ def _problems(
     if rollback.changes:
         drops = effects.drops(rollback.runner.connection, rollback.changes)
         problems += references.in_the_way(rollback.runner, rollback.plan, drops)
+        staying = _not_as_their_files(ghosts, chosen, rollback.keys)
+        problems += references.in_files(ghosts.files, staying, drops)
         problems += _absent(rollback)
         problems += effects.problems(rollback.runner.connection, rollback.changes)
     return problems
+
+
+def _not_as_their_files(
+    ghosts: Ghosts, chosen: Collection[Key], plan: Collection[Key]
+) -> list[Key]:
+    """What stays and was edited; and what was faked, which is applied again if it goes
+    with others.
+    """
+    return [
+        key
+        for key, answer in ghosts.statuses.items()
+        if answer.recorded
+        and (
+            (answer.file is File.EDITED and key not in plan)
+            or (answer.file is not File.MISSING and answer.faked and key not in chosen)
+        )
+    ]
 
 
 def _absent(rollback: Rollback) -> list[Problem]:
