@@ -12,6 +12,7 @@ from django.core.management import BaseCommand, CommandError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.utils import ConnectionHandler
+from django.test import override_settings
 
 from tests.history import MIGRATION, History
 from tests.schemas import schema_of
@@ -1360,6 +1361,52 @@ def test_what_stored_code_prints_is_no_part_of_a_plan(
     capsys.readouterr()
     history.run("rewind", plan=True, format="json")
     assert capsys.readouterr() == ("", "hello\n")
+
+
+@pytest.mark.parametrize(
+    "dependencies", ["[]", '[["blog", "0001"]]', '[["users", "0001"]]', "x"]
+)
+@pytest.mark.parametrize("command", ["migrate", "rewind"])
+def test_a_dependant_whose_row_was_altered_is_not_believed(
+    history: History, command: str, dependencies: str
+) -> None:
+    """It may depend on what would go, whatever it says now."""
+    history.have("users: 0001 > 0002_x; blog: 0001 > 0002_y(users.0002_x)")
+    history.migrate()
+    history.lose("users.0002_x", "blog.0002_y")
+    history.sql(
+        "UPDATE django_migrations_code SET dependencies = %s "
+        "WHERE migration_name = '0002_y'",
+        [dependencies],
+    )
+    before = history.recorded()
+    with pytest.raises(CommandError, match=r"blog\.0002_y: its stored code was alter"):
+        history.run(command, "users", "0001", interactive=False)
+    assert history.recorded() == before
+
+
+def test_a_record_that_is_a_leftover_can_be_forgotten(history: History) -> None:
+    """As after a squash whose `replaces` was removed before the installation."""
+    history.have("users: 0001 > 0002_x")
+    with override_settings(DJANGO_REWIND_ENABLED=False):
+        history.migrate("users")
+        history.lose("users.0001", "users.0002_x")
+        history.write("users.0001_squashed", text=BODY)
+        history.migrate("users", "0001_squashed", fake=True)
+    history.migrate()
+    with pytest.raises(CommandError) as error:
+        history.migrate("users", "zero")
+    if django.VERSION < (4, 1):
+        assert "--prune" not in str(error.value)
+        return
+    assert (
+        "If another migration stands for it, as after a squash whose `replaces` was "
+        "removed, 'manage.py migrate users --prune' forgets it."
+    ) in str(error.value)
+    history.migrate("users", prune=True)
+    history.run("verify_migrations")
+    history.migrate("users", "zero")
+    assert history.recorded() == []
 
 
 # What a file that stays makes too

@@ -566,3 +566,99 @@ def test_the_code_goes_where_the_record_is(history: History) -> None:
     history.migrate("users")
     assert tables_in(history, "public") >= OURS
     assert store.contents(connection).without_code() == []
+
+
+def store_as_0_1_0(history: History, name: str) -> None:
+    OldMigrationCode(
+        app_label="users",
+        migration_name=name,
+        source_code=history.path(f"users.{name}").read_text(),
+    ).save(using="default", force_insert=True)
+
+
+def test_the_upgrade_stores_what_a_row_needs_while_its_file_is_here(
+    old: History,
+) -> None:
+    (old.folder / "users" / "helpers.py").write_text("def fill(a, b): pass\n")
+    text = (
+        "from django.db import migrations\n"
+        "from users.helpers import fill\n\n\n"
+        "class Migration(migrations.Migration):\n"
+        '    dependencies = [("users", "0001")]\n'
+        "    operations = [migrations.RunPython(fill, fill)]\n"
+    )
+    for name in ("0003_gone", "0003_here"):
+        old.write(f"users.{name}", text=text)
+        store_as_0_1_0(old, name)
+        MigrationRecorder(connection).record_applied("users", name)
+    old.lose("users.0003_gone")
+    old.migrate("django_rewind")
+    here, gone = (
+        store.fetch(connection, [("users", name)])["users", name]
+        for name in ("0003_here", "0003_gone")
+    )
+    assert here.needed == {"users.helpers": "def fill(a, b): pass\n"}
+    assert here.lacking == []
+    assert here.resolved_dependencies == [("users", "0001")]
+    assert gone.resolved_dependencies == [("users", "0001")]
+    assert gone.lacking == [
+        "the code that it imports, which django-rewind 0.1.0 did not store"
+    ]
+    verified = old.run("verify_migrations")
+    assert "users.0003_gone: it would not load without its branch" in verified
+    (old.folder / "users" / "helpers.py").unlink()
+    old.lose("users.0003_here")
+    old.run("rewind", steps=1, interactive=False)
+    assert old.recorded()[-1] == "users.0003_gone"
+
+
+SQUASH = """\
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    replaces = [("users", "0001"), ("users", "0002_prefs")]
+    dependencies = []
+    operations = [
+        migrations.CreateModel(
+            "Thing",
+            [
+                ("id", models.BigAutoField(primary_key=True)),
+                ("name", models.CharField(max_length=50, default="")),
+                ("prefs", models.IntegerField(null=True)),
+            ],
+        ),
+    ]
+"""
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+def test_the_upgrade_tells_what_a_squash_replaced(old: History, is_here: bool) -> None:
+    """Back on a branch from before it, the originals stand for it."""
+    old.find("users.0002_prefs")
+    old.write("users.0001_squashed", text=SQUASH)
+    store_as_0_1_0(old, "0001_squashed")
+    MigrationRecorder(connection).record_applied("users", "0001_squashed")
+    if is_here:
+        old.migrate("django_rewind")
+        old.lose("users.0001_squashed")
+    else:
+        old.lose("users.0001_squashed")
+        old.migrate("django_rewind")
+    assert "Nothing to rewind" in old.run("rewind", interactive=False)
+    old.migrate("users", "zero")
+    assert old.recorded() == []
+    assert "users_thing" not in old.tables()
+
+
+def test_what_0_1_0_stored_of_itself_is_no_edit(old: History) -> None:
+    OldMigrationCode(
+        app_label="django_rewind",
+        migration_name="0001_initial",
+        source_code="# Another text than ours.\n",
+    ).save(using="default", force_insert=True)
+    old.migrate()
+    old.run("verify_migrations")
+    old.migrate("users", "0001")
+    old.migrate("django_rewind", "zero")
+    assert not old.tables() & OURS

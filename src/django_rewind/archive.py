@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from django.apps.registry import Apps
 from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .models import ExactTextField, StoredCode
 
@@ -37,6 +40,14 @@ class NeededCode(models.Model):
 
     def __str__(self) -> str:
         return self.digest
+
+
+def keep_texts(connection: BaseDatabaseWrapper, texts: Mapping[str, str]) -> None:
+    """By their digests; of those that are there already, nothing is written."""
+    NeededCode._default_manager.using(connection.alias).bulk_create(
+        [NeededCode(digest=d, source_code=text) for d, text in sorted(texts.items())],
+        ignore_conflicts=True,
+    )
 
 
 class JournalEntry(models.Model):

@@ -17,6 +17,7 @@ from . import closure, conf, source
 from .closure import Closure
 from .exceptions import SourceUnavailable
 from .models import Key, MigrationCode
+from .outline import Outline
 from .parsing import parse
 from .source import UNPARSABLE
 from .standins import SETTINGS
@@ -75,6 +76,17 @@ def _replaces(module: str | None, migration_name: str) -> list[Key]:
         # The code of a squashed migration, stored for a name that it replaces.
         return []
     return source.replaces(module)
+
+
+def set_outline(code: MigrationCode, found: Outline, not_searched: str) -> None:
+    """What a text tells of itself, where its file is not here to be captured.
+
+    `not_searched`: why what it imports is not stored with it.
+    """
+    # If it does not say all of them, it does so when it is loaded.
+    code.dependencies = json.dumps(found.dependencies) if found.is_complete else ""
+    code.replaces = json.dumps(found.replaces)
+    code.closure_gaps = json.dumps([not_searched] if found.imports_more else [])
 
 
 def set_source(code: MigrationCode, text: str) -> None:

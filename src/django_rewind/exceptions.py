@@ -3,6 +3,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import django
+from django.apps import apps
+
 from .terminal import manage, on_one_line, quoted, said
 
 RUN_AGAIN = "Remove the cause and run the same command again: it goes on from there."
@@ -145,6 +148,25 @@ def by_hand(app_label: str, alias: str) -> str:
         f"Finished: {fake}, with the migration before it, removes its record. Undone: "
         f"{manage('rewind --mended', alias)} reverses it as a whole, or lets it stay "
         "where its file is here."
+    )
+
+
+def pruning(app_label: str, alias: str) -> str:
+    """What removes the records of an app that have no file; "" if Django has nothing.
+
+    It takes all of them, and only of an installed app.
+    """
+    if django.VERSION < (4, 1) or app_label not in apps.app_configs:
+        return ""
+    return manage(f"migrate {quoted(app_label)} --prune", alias)
+
+
+def of_leftover(app_label: str, alias: str) -> str:
+    """What else a record without code and file may be, and what to do then."""
+    prune = pruning(app_label, alias)
+    return prune and (
+        " If another migration stands for it, as after a squash whose `replaces` was "
+        f"removed, {prune} forgets it."
     )
 
 

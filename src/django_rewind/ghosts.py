@@ -12,7 +12,7 @@ from django.db.migrations import Migration
 from django.db.migrations.loader import MigrationLoader
 
 from . import importer, journal, planning, signing, source, store
-from .exceptions import NotTrusted, Problem, Unreachable
+from .exceptions import NotTrusted, Problem, Unreachable, of_leftover
 from .history import StoredHistory
 from .journal import Entry
 from .models import Key, MigrationCode
@@ -288,7 +288,9 @@ class Ghosts:
             )
         storing = manage("migrate", self.alias)
         return Unreachable(
-            fact, f"{checkout} run {storing} there, which stores it. Or {by_hand}"
+            fact,
+            f"{checkout} run {storing} there, which stores it. Or {by_hand}"
+            f"{of_leftover(key[0], self.alias)}",
         )
 
     def _add(self, migration: Any) -> None:
@@ -370,10 +372,9 @@ class Ghosts:
 
 
 def _known_dependencies(code: MigrationCode | None) -> Collection[Key] | None:
-    if code is None:
+    """None also of a row that does not verify: what it says was not signed."""
+    if code is None or not signing.is_verified(code):
         return None
     if code.resolved_dependencies is not None:
         return code.resolved_dependencies
-    if not signing.is_verified(code):
-        return None
     return source.literal_dependencies(code.source_code)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from django.db import DatabaseError, DataError
@@ -124,24 +124,18 @@ def save(connection: BaseDatabaseWrapper, code: StoredCode) -> None:
     In a transaction, so that whoever removes some is waited for.
     """
     texts = {digest: code.needed[name] for name, digest in code.needed_digests.items()}
+    # Late, since few migrations need any.
+    from .archive import keep_texts
+
     # Before anything is read.
-    _insert(connection, texts)
+    keep_texts(connection, texts)
     altered = texts.keys() - _intact_texts(connection, sorted(texts)).keys()
     if altered:
         delete(connection, altered)
-        _insert(connection, {digest: texts[digest] for digest in altered})
+        keep_texts(connection, {digest: texts[digest] for digest in altered})
         if altered - _intact_texts(connection, sorted(altered)).keys():
             # MySQL's INSERT IGNORE stores what its character set can hold.
             raise DataError("the database does not keep the code that it needs")
-
-
-def _insert(connection: BaseDatabaseWrapper, texts: Mapping[str, str]) -> None:
-    from .archive import NeededCode
-
-    rows(connection).bulk_create(
-        [NeededCode(digest=d, source_code=text) for d, text in sorted(texts.items())],
-        ignore_conflicts=True,
-    )
 
 
 def delete(connection: BaseDatabaseWrapper, digests: Collection[str]) -> None:

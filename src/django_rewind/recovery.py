@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -13,7 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.recorder import MigrationRecorder
 
 from . import git, outline, places, signing, source, store, tables
-from .capture import set_source
+from .capture import set_outline, set_source
 from .exceptions import Problem
 from .git import Version
 from .models import Key, MigrationCode, StoredCode
@@ -215,12 +214,9 @@ def _make_row(
         captured=StoredCode.Captured.FROM_GIT,
         origin=_shorten(_describe(candidate.version), candidate.version.path),
         module_name=source.module_name(*key) or candidate.module,
-        # If it does not say all of them, it does so when it is loaded.
-        dependencies=json.dumps(found.dependencies) if found.is_complete else "",
-        replaces=json.dumps(found.replaces),
-        closure_gaps=json.dumps([NOT_SEARCHED] if found.imports_more else []),
     )
     set_source(code, text)
+    set_outline(code, found, NOT_SEARCHED)
     return code
 
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import django
-from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import strip_quotes
@@ -25,10 +23,9 @@ from django.db.migrations.state import ModelState, ProjectState
 
 from . import naming, planning
 from .effects import Drop, extension
-from .exceptions import Problem
+from .exceptions import Problem, pruning
 from .importer import FakedMigration
 from .models import Key
-from .terminal import manage, quoted
 
 # One query; and it sees the tables of other schemas, which depend on these too.
 POSTGRESQL = """
@@ -131,6 +128,7 @@ def in_files(
     """
     if not drops:
         return
+    connection: Any = files.connection
     owners: dict[tuple[str, str | None], Key] = {}
     for key in staying:
         owners.update(dict.fromkeys(_made_by(files, key), key))
@@ -140,20 +138,14 @@ def in_files(
             what = f"table {drop.table}"
             if drop.column is not None:
                 what = f"column {drop.table}.{drop.column}"
+            prune = pruning(drop.key[0], connection.alias)
+            how = prune and f", as {prune} does with all that are gone"
             yield Problem(
                 *drop.key,
                 f"it would drop the {what}, which the file of {'.'.join(owner)} makes "
                 "too, and that is applied.",
-                "If that file stands for it now, remove its record alone"
-                f"{_pruning(drop.key[0], files.connection)}.",
+                f"If that file stands for it now, remove its record alone{how}.",
             )
-
-
-def _pruning(app_label: str, connection: Any) -> str:
-    if django.VERSION < (4, 1) or app_label not in apps.app_configs:
-        return ""
-    command = manage(f"migrate {quoted(app_label)} --prune", connection.alias)
-    return f", as {command} does with all that are gone"
 
 
 def _made_by(files: MigrationLoader, key: Key) -> Collection[tuple[str, str | None]]:

@@ -17,10 +17,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.recorder import MigrationRecorder
 
-from . import signing, source
 from .exceptions import TablesNotMade
 from .models import MigrationCode
-from .terminal import migrations
 from .transactions import savepoint
 
 if TYPE_CHECKING:
@@ -35,9 +33,6 @@ JOURNAL = "django_migrations_journal"
 
 # The migration that brings what 0.1.0 did not have.
 UPGRADE = "0002_signed_versions"
-
-# What rows of 0.1.0 are given.
-SIGNED = ["module_name", "size", "digest", "signature", "signing_key"]
 
 COLUMNS = "SELECT * FROM django_migrations_code WHERE 1 = 0"
 
@@ -98,10 +93,18 @@ def ensure(connection: BaseDatabaseWrapper) -> None:
 
 
 def _ensure(connection: BaseDatabaseWrapper) -> None:
+    from .archive import NeededCode
+
     present = existing(connection)
     if CODE in present:
+        # Nothing but 0.1.0 has been here, or else somebody who did not get far.
+        is_old = present <= {CODE, NEEDED} and not _is_recorded(connection)
+        if is_old and NEEDED not in present:
+            # For what completes the rows of 0.1.0.
+            _create(connection, NeededCode)
         # First, since the others are not there only as long as that is to be done.
-        _upgrade(connection, is_old=present == {CODE} and not _is_recorded(connection))
+        _upgrade(connection, is_old=is_old)
+    present = existing(connection)
     for model in _models():
         if model._meta.db_table not in present:
             _create(connection, model)
@@ -191,31 +194,11 @@ def _upgrade(connection: BaseDatabaseWrapper, *, is_old: bool) -> None:
                 editor.add_field(before, cast("AnyField", added))
         _use_utf8mb4(editor, MigrationCode)
         if is_old and "signature" in missing:
-            # Here and nowhere else, so that no later row is signed unread.
-            _sign_all(connection)
+            # Here and nowhere else, so that no later row is signed unread. And late,
+            # since it happens once.
+            from .legacy import complete_and_sign
 
-
-def _sign_all(connection: BaseDatabaseWrapper) -> None:
-    codes = list(MigrationCode._default_manager.using(connection.alias))
-    done = (
-        "signed as it was found" if signing.has_key() else "not signed: no SECRET_KEY"
-    )
-    for code in codes:
-        code.module_name = source.module_name(*code.key) or ""
-        code.size = len(code.source_code.encode())
-        code.digest = source.digest(code.source_code)
-        if signing.has_key():
-            signing.sign(code)
-    # Without the signals of a model; see store.
-    MigrationCode._default_manager.using(connection.alias).bulk_update(codes, SIGNED)
-    if codes:
-        logger.warning(
-            "Database '%s' was upgraded from django-rewind 0.1.0, which signed "
-            "nothing. The code of %s was %s.",
-            connection.alias,
-            migrations(len(codes)),
-            done,
-        )
+            complete_and_sign(connection)
 
 
 def _use_utf8mb4(editor: BaseDatabaseSchemaEditor, model: type[models.Model]) -> None:

@@ -20,7 +20,7 @@ from . import (
     tables,
     unfinished,
 )
-from .exceptions import NotTrusted
+from .exceptions import NotTrusted, of_leftover
 from .halfway import Half
 from .models import Key, MigrationCode
 from .status import File, Status
@@ -220,7 +220,8 @@ def judge(answer: Status) -> Finding:
             Verdict.NOT_STORED,
             "it is recorded, but its code is not stored and its file is missing.",
             "Check out the code that has its file and run "
-            f"{manage('migrate', answer.database)} there.",
+            f"{manage('migrate', answer.database)} there."
+            f"{of_leftover(answer.app_label, answer.database)}",
         )
     if answer.lacks_code:
         return Finding(
