@@ -6,11 +6,9 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from . import conf, status
-from .exceptions import RewindError
 from .status import Status
 from .terminal import first_of, manage
 
@@ -43,7 +41,7 @@ def beside_unapplied(check_migrations: Callable[..., None]) -> Callable[..., Non
             return
         try:
             answers = status.read(connections[DEFAULT_DB_ALIAS], compare=False).values()
-        except (RewindError, DatabaseError, ImproperlyConfigured):
+        except Exception:
             # A server must not fail to start because of us; `check --database` tells.
             return
         ghosts = status.ghosts_to_rewind(answers)
