@@ -13,7 +13,7 @@ from django.db import connection
 from django.test import override_settings
 
 from django_rewind import signing, source, store, trust
-from django_rewind.archive import NeededCode
+from django_rewind.archive import EarlierMigrationCode, NeededCode
 from django_rewind.exceptions import NotTrusted
 from django_rewind.models import MigrationCode
 from tests.history import History
@@ -69,12 +69,31 @@ def silent(answer: Answer) -> None:
     answer()
 
 
+@pytest.fixture
+def exchanged(users: History) -> History:
+    """users.0002_prefs has other code than at the restore point "then"."""
+    users.run("restore_point", "then")
+    users.migrate("users", "0001")
+    add = 'migrations.AddField("thing", "x", models.IntegerField(null=True)),'
+    users.write("users.0002_prefs", add, [("users", "0001")])
+    users.migrate()
+    return users
+
+
 def sign_elsewhere(*names: str) -> None:
-    for code in MigrationCode.objects.all():
+    for code in [*MigrationCode.objects.all(), *earlier_rows()]:
         if not names or f"{code.app_label}.{code.migration_name}" in names:
             key, code.signing_key = OTHER_KEY, signing.fingerprint(OTHER_KEY)
             code.signature = signing._signature(code, key)
-            code.save()
+            code.save(using="default")
+
+
+def earlier_rows() -> Any:
+    return EarlierMigrationCode._default_manager.using("default").order_by("pk")
+
+
+def go_back(history: History) -> str:
+    return history.run("rewind", to="then", migrate=True, interactive=False)
 
 
 def row(name: str = "0002_prefs") -> MigrationCode:
@@ -123,6 +142,103 @@ def test_what_an_earlier_key_signed_is_signed_with_the_current_one(
         assert run(restored, COMMAND, "users").out == (
             "All stored code that was looked at verifies.\n"
         )
+
+
+def test_an_earlier_version_is_signed_with_the_current_key_too(
+    exchanged: History,
+) -> None:
+    sign_elsewhere()
+    rotated = {
+        "DJANGO_REWIND_SIGNING_KEY": "the current key",
+        "DJANGO_REWIND_SIGNING_KEY_FALLBACKS": [OTHER_KEY],
+    }
+    with override_settings(**rotated):
+        assert run(exchanged, COMMAND).code == 0
+    with override_settings(DJANGO_REWIND_SIGNING_KEY="the current key"):
+        go_back(exchanged)
+    assert "prefs" in exchanged.columns("users_thing")
+
+
+def test_an_earlier_version_is_shown_and_trusted_if_a_person_says_yes(
+    exchanged: History, answer: Answer
+) -> None:
+    sign_elsewhere()
+    asked = answer("yes")
+    result = give(exchanged, "0002")
+    (earlier,) = earlier_rows()
+    code = [f"      {line}".rstrip() for line in earlier.source_code.splitlines()]
+    name = f"users.0002_prefs, its earlier version of {earlier.stored_when}"
+    assert asked == [f"Trust {name}? [yes/N] "]
+    assert (
+        result.out
+        == f"""\
+Trusted users.0002_prefs, as its file has it.
+{name}: {ELSEWHERE}
+    Module: users.migrations.0002_prefs
+    Replaces: nothing
+    Depends on: users.0001
+    Its code then:
+{chr(10).join(code)}
+Trusted {name}, as shown.
+2 migrations trusted, 0 left.
+"""
+    )
+    give(exchanged)
+    go_back(exchanged)
+    assert "prefs" in exchanged.columns("users_thing")
+
+
+@pytest.mark.parametrize("args", [["--noinput"], ["--all-matching-files"]])
+def test_an_earlier_version_is_never_trusted_unseen(
+    exchanged: History, args: list[str]
+) -> None:
+    """Not even if its file is here."""
+    (earlier,) = earlier_rows()
+    exchanged.write("users.0002_prefs", text=earlier.source_code)
+    alter("users.0002_prefs", source_code=earlier.source_code)
+    sign_elsewhere()
+    result = give(exchanged, *args)
+    assert result.code == 1
+    assert "    Left: no file vouches for an earlier version. " in result.out
+    assert "2 migrations trusted, 1 left." in result.out
+    (after,) = earlier_rows()
+    assert trust.fault_of(after) == ELSEWHERE
+
+
+def test_an_earlier_version_that_was_changed_after_it_was_shown_is_left(
+    exchanged: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_elsewhere()
+
+    def change_and_agree(prompt: str) -> str:
+        earlier_rows().update(source_code="import os")
+        return "yes"
+
+    monkeypatch.setattr("builtins.input", change_and_agree)
+    result = give(exchanged)
+    assert result.code == 1
+    assert "it was changed while it was looked at." in result.out
+    assert trust.fault_of(earlier_rows()[0]) == ELSEWHERE
+
+
+def test_an_earlier_version_that_cannot_be_trusted_is_named(
+    exchanged: History,
+) -> None:
+    earlier_rows().update(replaces="no JSON")
+    result = give(exchanged)
+    assert result.code == 1
+    assert "    It cannot be trusted: what it replaces, depends on or" in result.out
+    assert "Where it is to be applied again, restore its file of then." in result.out
+
+
+def test_an_earlier_version_that_another_one_replaces_is_not_asked_about(
+    exchanged: History,
+) -> None:
+    go_back(exchanged)
+    earlier = earlier_rows()[0]
+    assert earlier.digest == row().digest
+    earlier_rows().filter(pk=earlier.pk).update(gap="altered")
+    assert give(exchanged).out == "All stored code that was looked at verifies.\n"
 
 
 def test_what_its_file_says_too_is_trusted_without_a_question(

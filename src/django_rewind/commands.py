@@ -128,15 +128,24 @@ def check_app_is_known(
 
 
 def stored_keys(
-    connection: BaseDatabaseWrapper, app_label: str | None, name: str | None = None
+    connection: BaseDatabaseWrapper,
+    app_label: str | None,
+    name: str | None = None,
+    *,
+    earlier: bool = False,
 ) -> list[Key]:
     """The stored migrations that [APP [NAME]] chooses.
 
+    With `earlier`, also those of which only earlier versions are stored.
     As in Django, a prefix that fits one name is enough. Raises CommandError if there
     is no such app or migration.
     """
     contents = check_app_is_known(connection, app_label)
-    keys = [key for key in contents.stored if app_label in (None, key[0])]
+    known = dict.fromkeys(contents.stored)
+    if earlier:
+        with store.reading(connection):
+            known.update((c.key, None) for c in store.every_earlier(connection))
+    keys = [key for key in known if app_label in (None, key[0])]
     if name is None:
         return keys
     # As text, since SQLite keeps bytes in a column for text.

@@ -112,6 +112,11 @@ class StoredCode(models.Model):
         return self.app_label, self.migration_name
 
     @property
+    def stored_when(self) -> str:
+        # SQLite keeps anything in any column, and Django reads what is no date as None.
+        return f"{self.stored_at:%Y-%m-%d %H:%M:%S}" if self.stored_at else "?"
+
+    @property
     def how_captured(self) -> str:
         # get_captured_display() fails on the bytes that SQLite may keep.
         words: dict[object, object] = dict(self.Captured.choices)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -241,6 +242,28 @@ def every_earlier(connection: BaseDatabaseWrapper) -> Iterable[StoredCode]:
     return _earlier_rows(connection).defer("source_code")
 
 
+def versions(connection: BaseDatabaseWrapper) -> Iterator[StoredCode]:
+    """All that with_digest() may find, with their code: current rows come first.
+
+    Of those with the same digest, it finds the one that was stored last.
+    """
+    found: set[tuple[Key, str]] = set()
+    for code in chain(_current(connection), _earlier(connection)):
+        if (code.key, code.digest) not in found:
+            found.add((code.key, code.digest))
+            yield code
+
+
+def _current(connection: BaseDatabaseWrapper) -> Iterator[StoredCode]:
+    yield from rows(connection).iterator(chunk_size=100)
+
+
+def _earlier(connection: BaseDatabaseWrapper) -> Iterator[StoredCode]:
+    if tables.EARLIER in tables.existing(connection):
+        newest_first = _earlier_rows(connection).order_by("-stored_at", "-pk")
+        yield from newest_first.iterator(chunk_size=100)
+
+
 def _earlier_rows(connection: BaseDatabaseWrapper) -> QuerySet[Any]:
     from .archive import EarlierMigrationCode
 
@@ -265,8 +288,12 @@ def lock(connection: BaseDatabaseWrapper) -> None:
 def delete(connection: BaseDatabaseWrapper, codes: Iterable[StoredCode]) -> None:
     """Of either table."""
     for code in codes:
-        same = type(code)._default_manager.using(connection.alias).filter(pk=code.pk)
-        same._raw_delete(connection.alias)
+        same_row(connection, code)._raw_delete(connection.alias)
+
+
+def same_row(connection: BaseDatabaseWrapper, code: StoredCode) -> QuerySet[Any]:
+    """As it is now, in the table that it is from."""
+    return type(code)._default_manager.using(connection.alias).filter(pk=code.pk)
 
 
 def insert(connection: BaseDatabaseWrapper, code: StoredCode) -> None:
@@ -296,8 +323,7 @@ def update(connection: BaseDatabaseWrapper, code: StoredCode, *names: str) -> No
     """The same for a row that is there: all of its fields, or some."""
     fields = [f.name for f in code._meta.concrete_fields if not f.primary_key]
     values = {name: getattr(code, name) for name in names or fields}
-    rows = type(code)._default_manager.using(connection.alias)
-    rows.filter(pk=code.pk).update(**values)
+    same_row(connection, code).update(**values)
 
 
 def save(connection: BaseDatabaseWrapper, code: MigrationCode) -> None:

@@ -20,16 +20,35 @@ RESTORE = (
     "Restore its file, which then reverses it, and stores it anew when it is applied "
     "again."
 )
+RESTORE_EARLIER = (
+    "Where it is to be applied again, restore its file of then. Once no restore point "
+    "remembers it, prune_stored_migrations removes it, with --older-than."
+)
 
 
 class Candidate(NamedTuple):
     """A row that does not verify. With an obstacle, nobody can trust it."""
 
-    code: MigrationCode
+    code: StoredCode
     fact: str
     obstacle: str = ""
-    # What would be stored for its file here and now. None beside an obstacle.
+    # What would be stored for its file here and now. None beside an obstacle, and for
+    # an earlier version.
     file: MigrationCode | None = None
+
+    @property
+    def is_earlier(self) -> bool:
+        return not isinstance(self.code, MigrationCode)
+
+    @property
+    def name(self) -> str:
+        if self.is_earlier:
+            return f"{self.code}, its earlier version of {self.code.stored_when}"
+        return str(self.code)
+
+    @property
+    def remedy(self) -> str:
+        return RESTORE_EARLIER if self.is_earlier else RESTORE
 
     @property
     def matches_file(self) -> bool:
@@ -50,12 +69,15 @@ class Candidate(NamedTuple):
 
 
 def find(connection: BaseDatabaseWrapper, keys: Collection[Key]) -> list[Candidate]:
-    """Those of the stored migrations that do not verify. Parses no stored code."""
+    """Those of the stored migrations that do not verify. Parses no stored code.
+
+    And those of their earlier versions to which a rollback may go back.
+    """
     if not keys:
         return []
     facts = {}
     with store.reading(connection):
-        for code in store.rows(connection).iterator():
+        for code in store.versions(connection):
             if code.key in keys and (fact := fault_of(code)):
                 facts[code] = fact
         needs.attach(connection, facts)
@@ -72,7 +94,7 @@ def sign_with_current_key(
     with store.reading(connection):
         older = [
             code
-            for code in store.rows(connection).iterator()
+            for code in store.versions(connection)
             if code.key in keys
             and not signing.is_of_current_key(code)
             and not fault_of(code)
@@ -89,9 +111,11 @@ def fault_of(code: StoredCode) -> str:
     return ""
 
 
-def _candidate(code: MigrationCode, fact: str, disk: Disk) -> Candidate:
+def _candidate(code: StoredCode, fact: str, disk: Disk) -> Candidate:
     obstacle = "".join(_unreadable(code)) or needs.damage(code)
-    return Candidate(code, fact, obstacle, None if obstacle else _on_disk(code, disk))
+    # What a file says now is nothing that an earlier version could be held against.
+    has_file = isinstance(code, MigrationCode) and not obstacle
+    return Candidate(code, fact, obstacle, _on_disk(code, disk) if has_file else None)
 
 
 def _unreadable(code: StoredCode) -> Iterator[str]:
@@ -112,7 +136,7 @@ def _unreadable(code: StoredCode) -> Iterator[str]:
         yield "what it replaces, depends on or needs is not as django-rewind writes it."
 
 
-def _on_disk(code: MigrationCode, disk: Disk) -> MigrationCode | None:
+def _on_disk(code: StoredCode, disk: Disk) -> MigrationCode | None:
     try:
         file = capture.capture(*code.key, MigrationCode.Captured.LATER)
     except SourceUnavailable:
@@ -148,6 +172,9 @@ def _describe_code(candidate: Candidate) -> Iterator[str]:
     code, file = candidate.code, candidate.file
     if not code.source_code:
         yield f"It has no code: {on_one_line(code.gap) or 'nobody says why'}."
+    elif candidate.is_earlier:
+        yield "Its code then:"
+        yield from _indented(printable_lines(code.source_code))
     elif file is None or not file.source_code:
         yield "Its file is not here. Its code:"
         yield from _indented(printable_lines(code.source_code))
@@ -192,8 +219,8 @@ def trust(connection: BaseDatabaseWrapper, candidate: Candidate) -> bool:
     Raises NotTrusted for one with an obstacle.
     """
     if candidate.obstacle:
-        raise NotTrusted(candidate.obstacle, RESTORE)
-    rows = store.rows(connection).filter(pk=candidate.code.pk)
+        raise NotTrusted(candidate.obstacle, candidate.remedy)
+    rows = store.same_row(connection, candidate.code)
     with transaction.atomic(using=connection.alias):
         code = rows.select_for_update().first()
         if code is None or _values(code) != _values(candidate.code):
@@ -205,5 +232,5 @@ def trust(connection: BaseDatabaseWrapper, candidate: Candidate) -> bool:
     return True
 
 
-def _values(code: MigrationCode) -> list[Any]:
+def _values(code: StoredCode) -> list[Any]:
     return [getattr(code, field.attname) for field in code._meta.concrete_fields]

@@ -29,7 +29,8 @@ class Command(DatabaseCommand):
         )
 
     def run(self, connection: BaseDatabaseWrapper, options: dict[str, Any]) -> None:
-        keys = stored_keys(connection, options["app_label"], options["migration_name"])
+        name = options["migration_name"]
+        keys = stored_keys(connection, options["app_label"], name, earlier=True)
         renewed = trust.sign_with_current_key(connection, keys)
         if renewed:
             self.stdout.write(
@@ -58,14 +59,17 @@ class Command(DatabaseCommand):
             sys.exit(1)
 
     def agrees(self, candidate: Candidate, asks: bool) -> bool:
-        name = str(candidate.code)
+        name = candidate.name
         self.stdout.write(self.style.WARNING(f"{name}: {candidate.fact}"))
         if candidate.obstacle:
             self.stdout.write(f"    It cannot be trusted: {self.why(candidate)}")
             return False
         if not asks:
+            why = "no file here says the same"
+            if candidate.is_earlier:
+                why = "no file vouches for an earlier version"
             self.stdout.write(
-                "    Left: no file here says the same. "
+                f"    Left: {why}. "
                 f"{manage('trust_stored_migrations', candidate.code.alias)} shows it "
                 "and asks."
             )
@@ -75,18 +79,18 @@ class Command(DatabaseCommand):
         return input(f"Trust {name}? [yes/N] ") == "yes"
 
     def why(self, candidate: Candidate) -> str:
-        return f"{on_one_line(candidate.obstacle)} {trust.RESTORE}"
+        return f"{on_one_line(candidate.obstacle)} {candidate.remedy}"
 
     def trust(
         self, connection: BaseDatabaseWrapper, candidate: Candidate, how: str
     ) -> bool:
         is_trusted = trust.trust(connection, candidate)
         if is_trusted:
-            self.stdout.write(self.style.SUCCESS(f"Trusted {candidate.code}, {how}."))
+            self.stdout.write(self.style.SUCCESS(f"Trusted {candidate.name}, {how}."))
         else:
             self.stdout.write(
                 self.style.ERROR(
-                    f"{candidate.code}: it was changed while it was looked at. Run "
+                    f"{candidate.name}: it was changed while it was looked at. Run "
                     "this again."
                 )
             )
