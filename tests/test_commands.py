@@ -22,7 +22,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.test.utils import CaptureQueriesContext
 
 from django_rewind import checks, signing, store
-from django_rewind.archive import NeededCode
+from django_rewind.archive import EarlierMigrationCode, NeededCode
 from django_rewind.capture import set_needed, set_source
 from django_rewind.closure import Closure
 from django_rewind.models import MigrationCode
@@ -66,6 +66,18 @@ def show(history: History, *args: str) -> Any:
 
 def verify(history: History, *args: str) -> Result:
     return run(history, "verify_migrations", *args)
+
+
+def exchange(users: History) -> Any:
+    """Give users.0002_prefs other code than at the restore point "then"; the rows of
+    earlier versions.
+    """
+    users.run("restore_point", "then")
+    users.migrate("users", "0001")
+    add = 'migrations.AddField("thing", "x", models.IntegerField(null=True)),'
+    users.write("users.0002_prefs", add, [("users", "0001")])
+    users.migrate()
+    return EarlierMigrationCode._default_manager.using("default").order_by("pk")
 
 
 def verdicts(history: History, *args: str) -> dict[str, str]:
@@ -472,6 +484,75 @@ def test_an_altered_row_that_is_not_recorded_fails(users: History) -> None:
     users.migrate("users", "0001")
     alter("users.0002_prefs", source_code="x = 1")
     assert verify(users).code == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"source_code": "x = 1"},
+        {"digest": "0" * 64},
+        {"migration_name": "0002_other"},
+        {"app_label": "nowhere"},
+        {"signature": "A" * 43},
+    ],
+)
+def test_an_altered_earlier_version_fails(
+    users: History, fields: dict[str, str]
+) -> None:
+    earlier = exchange(users)
+    assert verify(users).code == 0
+    earlier.update(**fields)
+    (row,) = earlier
+    result = verify(users)
+    assert result.code == 1
+    assert (
+        f"{row}: an earlier version of it, stored {row.stored_when}, cannot be used: "
+        "its stored code was altered after it was signed.\n"
+    ) in result.out
+    assert verdicts(users) == {str(row): "altered"}
+    assert verify(users, "blog").code == 0
+
+
+def test_an_altered_earlier_version_is_told_beside_what_is_current(
+    users: History,
+) -> None:
+    exchange(users).update(source_code="x = 1")
+    path = users.path("users.0002_prefs")
+    path.write_text(path.read_text().replace("null=True", "null=True, default=7"))
+    found = verify(users, "users", "--format=json", "--diff").json
+    assert [
+        (f["migration_name"], f["verdict"], f["failed"], "diff" in f) for f in found
+    ] == [
+        ("0001", "ok", False, False),
+        ("0002_prefs", "edited", True, True),
+        ("0002_prefs", "altered", True, False),
+    ]
+    told = verify(users, "users", "--diff").out
+    assert told.count("+++") == 1
+    assert told.endswith("\n1 of 2 migrations failed verification.\n")
+
+
+def test_an_earlier_version_without_what_it_needs_fails(users: History) -> None:
+    need("users.0002_prefs", {"users.helpers": "x = 1\n"})
+    exchange(users)
+    assert verify(users).code == 0
+    NeededCode._default_manager.update(source_code="x = 2\n")
+    result = verify(users)
+    assert result.code == 1
+    assert "cannot be used: the code that it needs, users.helpers, is" in result.out
+    assert "Find out who wrote to django_migrations_code_needed." in result.out
+
+
+def test_an_earlier_version_that_nothing_goes_back_to_fails_nothing(
+    users: History,
+) -> None:
+    """So that what was altered is clear once its file was restored and applied."""
+    alter("users.0002_prefs", source_code="x = 1")
+    assert verify(users).code == 1
+    users.migrate("users", "0001")
+    users.migrate()
+    assert EarlierMigrationCode._default_manager.count() == 1
+    assert verify(users).code == 0
 
 
 def test_a_ghost_is_reported_and_fails_only_if_strict(ghost: History) -> None:

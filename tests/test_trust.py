@@ -17,7 +17,15 @@ from django_rewind.archive import EarlierMigrationCode, NeededCode
 from django_rewind.exceptions import NotTrusted
 from django_rewind.models import MigrationCode
 from tests.history import History
-from tests.test_commands import HARMFUL, HOSTILE, Result, alter, run, verdicts
+from tests.test_commands import (
+    HARMFUL,
+    HOSTILE,
+    Result,
+    alter,
+    exchange,
+    run,
+    verdicts,
+)
 
 COMMAND = "trust_stored_migrations"
 OTHER_KEY = "a key of another environment"
@@ -72,11 +80,7 @@ def silent(answer: Answer) -> None:
 @pytest.fixture
 def exchanged(users: History) -> History:
     """users.0002_prefs has other code than at the restore point "then"."""
-    users.run("restore_point", "then")
-    users.migrate("users", "0001")
-    add = 'migrations.AddField("thing", "x", models.IntegerField(null=True)),'
-    users.write("users.0002_prefs", add, [("users", "0001")])
-    users.migrate()
+    exchange(users)
     return users
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from enum import Enum
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from . import (
 )
 from .exceptions import NotTrusted, of_leftover
 from .halfway import Half
-from .models import Key, MigrationCode
+from .models import Key, MigrationCode, StoredCode
 from .status import File, Status
 from .terminal import first_of, manage, quoted, shortened
 from .unfinished import Unfinished
@@ -67,34 +67,65 @@ class Finding(NamedTuple):
 def verify(connection: BaseDatabaseWrapper) -> list[Finding]:
     """One finding for each migration that is recorded or stored, or unfinished.
 
+    Then one more for each earlier version of stored code that cannot be used.
     Parses stored code at most, where a file differs. Raises TableOutdated, and
     StoreUnreadable.
     """
     answers = status.read(connection)
     findings = {key: judge(answer) for key, answer in answers.items()}
+    earlier: list[Finding] = []
     if tables.exist(connection):
         with store.reading(connection):
             intact = needs.intact(connection)
-            for code in store.rows(connection).iterator(chunk_size=100):
-                if code.key in answers:
+            for code in store.versions(connection):
+                if not isinstance(code, MigrationCode):
+                    answer = answers.get(code.key) or _read_file(
+                        *code.key, connection.alias
+                    )
+                    earlier += _judge_earlier(code, answer, intact)
+                elif code.key in answers:
                     findings[code.key] = judge_stored(code, answers[code.key], intact)
     for key, half in halfway.find(journal.read(connection)).items():
         if key in answers and answers[key].recorded:
             findings[key] = _judge_half(answers[key], half)
     for begun in unfinished.find(connection):
-        answer = answers.get(begun.key) or _read_file(begun)
+        answer = answers.get(begun.key) or _read_file(*begun.key, begun.alias)
         findings[begun.key] = _judge_unfinished(answer, begun)
-    return list(findings.values())
+    return [*findings.values(), *earlier]
 
 
-def _read_file(begun: Unfinished) -> Status:
+def _read_file(app_label: str, name: str, alias: str) -> Status:
+    """Of what is neither recorded nor stored."""
     return Status(
-        *begun.key,
+        app_label,
+        name,
         recorded=False,
         stored=False,
-        file=File.PRESENT if source.Disk().has(begun.key) else File.MISSING,
-        database=begun.alias,
+        file=File.PRESENT if source.Disk().has((app_label, name)) else File.MISSING,
+        database=alias,
     )
+
+
+def _judge_earlier(
+    code: StoredCode, answer: Status, intact: Collection[str]
+) -> Iterator[Finding]:
+    fact, remedy = "", ""
+    try:
+        signing.verify(code)
+    except NotTrusted as reason:
+        fact, remedy = reason.fact, reason.remedy
+    else:
+        fact = needs.damage(code, intact)
+        remedy = (
+            "Where it is to be applied again, restore its file of then. Find out who "
+            f"wrote to {tables.NEEDED}."
+        )
+    if fact:
+        fact = (
+            f"an earlier version of it, stored {code.stored_when}, cannot be used: "
+            f"{fact}"
+        )
+        yield Finding(answer, Verdict.ALTERED, fact, remedy)
 
 
 def _judge_unfinished(answer: Status, begun: Unfinished) -> Finding:
@@ -142,7 +173,7 @@ def rehearse(
             fact=failures[finding.status.key],
             remedy=_keep_its_file(finding.status),
         )
-        if finding.status.key in failures
+        if finding.status.key in failures and finding.verdict is not Verdict.ALTERED
         else finding
         for finding in findings
     ]

@@ -50,14 +50,14 @@ class Command(DatabaseCommand):
         diffs = {}
         if options["diff"]:
             diffs = {
-                finding.status.key: verification.diff(connection, finding.status.key)
+                finding: verification.diff(connection, finding.status.key)
                 for finding in findings
                 if finding.verdict is Verdict.EDITED
             }
         failures = [f for f in findings if f.fails(strict=options["strict"])]
         if options["format"] == "json":
             described = [
-                describe(finding, finding in failures, diffs.get(finding.status.key))
+                describe(finding, finding in failures, diffs.get(finding))
                 for finding in findings
             ]
             self.stdout.write(as_json(described))
@@ -65,10 +65,9 @@ class Command(DatabaseCommand):
             for finding in findings:
                 if finding.fact:
                     self.report(finding, finding in failures)
-                self.stdout.write(
-                    printable(diffs.get(finding.status.key, "")), ending=""
-                )
-            self.summarize(len(findings), len(failures))
+                self.stdout.write(printable(diffs.get(finding, "")), ending="")
+            failed = {finding.status.key for finding in failures}
+            self.summarize(len({f.status.key for f in findings}), len(failed))
         broken = self.report_journal(connection)
         if failures or broken:
             sys.exit(1)
