@@ -508,6 +508,8 @@ def test_an_altered_earlier_version_fails(
     assert (
         f"{row}: an earlier version of it, stored {row.stored_when}, cannot be used: "
         "its stored code was altered after it was signed.\n"
+        "    Do not trust it: restore its file and find out who wrote to "
+        "django_migrations_code_earlier.\n"
     ) in result.out
     assert verdicts(users) == {str(row): "altered"}
     assert verify(users, "blog").code == 0

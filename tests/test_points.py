@@ -321,6 +321,31 @@ def test_other_code_of_the_same_name_is_exchanged(users: History) -> None:
     assert "prefs" in MigrationCode.objects.get(migration_name="0002_prefs").source_code
 
 
+@pytest.mark.parametrize("alias", ["default", "other"])
+@pytest.mark.parametrize(
+    ("fields", "remedy"),
+    [
+        ({"source_code": "x = 1"}, "who wrote to django_migrations_code_earlier."),
+        ({"signature": ""}, "'manage.py trust_stored_migrations users 0002_prefs{}'"),
+    ],
+)
+def test_an_earlier_version_that_does_not_verify_is_refused(
+    users: History, alias: str, fields: dict[str, str], remedy: str
+) -> None:
+    users.migrate(database=alias)
+    users.run("restore_point", "full", database=alias)
+    users.migrate("users", "0001", database=alias)
+    add = 'migrations.AddField("thing", "x", models.IntegerField(null=True)),'
+    users.write("users.0002_prefs", add, [("users", "0001")])
+    users.migrate(database=alias)
+    rows = EarlierMigrationCode._default_manager.using(alias)
+    assert rows.update(**fields) == 1
+    with pytest.raises(CommandError) as refusal:
+        rewind(users, to="full", migrate=True, database=[alias])
+    option = "" if alias == "default" else f" --database {alias}"
+    assert remedy.format(option) in str(refusal.value)
+
+
 def test_what_is_stored_nowhere_is_refused(users: History) -> None:
     users.migrate()
     users.run("restore_point", "full")

@@ -101,6 +101,9 @@ class StoredCode(models.Model):
     # Module, or path of a data file → its text. In a table of its own; see needs.
     needed: Mapping[str, str] = MappingProxyType({})
 
+    # The table that it was read from, if that is not the one that it is to be saved in.
+    read_from = ""
+
     class Meta:
         abstract = True
 

@@ -47,7 +47,7 @@ def verify(code: StoredCode) -> None:
         raise NotTrusted(
             "its stored code was altered after it was signed.",
             "Do not trust it: restore its file and find out who wrote to "
-            "django_migrations_code.",
+            f"{code.read_from or code._meta.db_table}.",
         )
     raise NotTrusted(
         "its stored code was signed with a key that this project does not have.",

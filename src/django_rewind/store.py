@@ -218,6 +218,9 @@ def with_digest(
             for model_field in code._meta.fields:
                 if not model_field.primary_key:
                     setattr(found, model_field.name, getattr(code, model_field.name))
+            found.read_from = tables.EARLIER
+            # For what a reader should run.
+            found._state.db = connection.alias
             needs.attach(connection, [found])
             return found
     return None
