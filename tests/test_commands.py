@@ -72,6 +72,7 @@ def exchange(users: History) -> Any:
     """Give users.0002_prefs other code than at the restore point "then"; the rows of
     earlier versions.
     """
+    users.migrate()
     users.run("restore_point", "then")
     users.migrate("users", "0001")
     add = 'migrations.AddField("thing", "x", models.IntegerField(null=True)),'

@@ -20,6 +20,7 @@ from django_rewind.chronicle import Event
 from django_rewind.models import MigrationCode
 from tests.history import History
 from tests.project import Project
+from tests.test_commands import exchange
 
 ADD_PREFS = 'migrations.AddField("thing", "prefs", models.IntegerField(null=True)),'
 
@@ -344,6 +345,59 @@ def test_an_earlier_version_that_does_not_verify_is_refused(
         rewind(users, to="full", migrate=True, database=[alias])
     option = "" if alias == "default" else f" --database {alias}"
     assert remedy.format(option) in str(refusal.value)
+
+
+@pytest.mark.only("sqlite")
+@pytest.mark.parametrize("table", ["code", "code_earlier"])
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("size", "'x'"),
+        ("size", "x'ff00'"),
+        ("stored_at", "'yesterday'"),
+        ("captured", "x'ff00'"),
+        ("origin", "x'ff00'"),
+    ],
+)
+def test_garbage_that_is_not_signed_keeps_nobody_from_going_back(
+    users: History, table: str, column: str, value: str
+) -> None:
+    exchange(users)
+    users.sql(f"UPDATE django_migrations_{table} SET {column} = {value}")
+    rewind(users, to="then", migrate=True)
+    assert users.columns("users_thing") == ["id", "name", "prefs"]
+    code = MigrationCode.objects.get(migration_name="0002_prefs")
+    assert code.size == len(code.source_code)
+    *_, kept = EarlierMigrationCode._default_manager.order_by("pk")
+    assert kept.size == len(kept.source_code)
+    assert kept.stored_at
+
+
+@pytest.mark.only("sqlite")
+@pytest.mark.parametrize("table", ["code", "code_earlier"])
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("stored_at", "x'ff00'"),
+        ("stored_at", "'2020-99-99 10:00'"),
+        ("size", "CAST(x'80' AS TEXT)"),
+        ("source_code", "CAST(x'80' AS TEXT)"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named_before_anything_changes(
+    users: History, table: str, column: str, value: str
+) -> None:
+    exchange(users)
+    users.sql(
+        f"UPDATE django_migrations_{table} SET {column} = {value} "
+        "WHERE migration_name = '0002_prefs'"
+    )
+    table = f"django_migrations_{table}"
+    ((pk,),) = users.sql(f"SELECT id FROM {table} WHERE migration_name = '0002_prefs'")
+    with pytest.raises(CommandError) as refusal:
+        rewind(users, to="then", migrate=True)
+    assert f"Restore or delete these rows of {table}: {pk}." in str(refusal.value)
+    assert users.columns("users_thing") == ["id", "name", "x"]
 
 
 def test_what_is_stored_nowhere_is_refused(users: History) -> None:

@@ -73,8 +73,8 @@ def reading(connection: BaseDatabaseWrapper) -> Iterator[None]:
         if connection.connection is None:
             raise StoreUnreadable(connection.alias, error) from error
         # ValueError: a date that is none. SQLite keeps anything in any column.
-        broken = _broken_rows(connection) if connection.vendor == "sqlite" else []
-        raise StoreUnreadable(connection.alias, error, tables.CODE, broken) from error
+        table, broken = _broken_rows(connection)
+        raise StoreUnreadable(connection.alias, error, table, broken) from error
 
 
 def _is_outdated(connection: BaseDatabaseWrapper) -> bool:
@@ -88,18 +88,25 @@ def _is_outdated(connection: BaseDatabaseWrapper) -> bool:
         return False
 
 
-def _broken_rows(connection: BaseDatabaseWrapper) -> list[int]:
-    def is_broken(pk: int) -> bool:
+def _broken_rows(connection: BaseDatabaseWrapper) -> tuple[str, list[int]]:
+    """And the table that they are in; else the one that is read most."""
+    both = [rows(connection), _earlier_rows(connection)]
+    for queryset in both if connection.vendor == "sqlite" else []:
         try:
-            rows(connection).get(pk=pk)
-        except (DatabaseError, ValueError):
-            return True
-        return False
+            pks = list(queryset.values_list("pk", flat=True))
+        except DatabaseError:
+            continue
+        if broken := [pk for pk in pks if _is_broken(queryset, pk)]:
+            return queryset.model._meta.db_table, broken
+    return tables.CODE, []
 
+
+def _is_broken(queryset: QuerySet[Any], pk: int) -> bool:
     try:
-        return list(filter(is_broken, rows(connection).values_list("pk", flat=True)))
-    except DatabaseError:
-        return []
+        queryset.get(pk=pk)
+    except (DatabaseError, ValueError):
+        return True
+    return False
 
 
 def rows(connection: BaseDatabaseWrapper) -> QuerySet[MigrationCode]:
@@ -215,27 +222,24 @@ def with_digest(
     for code in earlier(connection, key):
         if code.digest == digest:
             found = MigrationCode()
-            for model_field in code._meta.fields:
-                if not model_field.primary_key:
-                    setattr(found, model_field.name, getattr(code, model_field.name))
+            with reading(connection):
+                _copy(code, found)
+                needs.attach(connection, [found])
             found.read_from = tables.EARLIER
             # For what a reader should run.
             found._state.db = connection.alias
-            needs.attach(connection, [found])
             return found
     return None
 
 
-def earlier(connection: BaseDatabaseWrapper, key: Key) -> Iterable[StoredCode]:
+def earlier(connection: BaseDatabaseWrapper, key: Key) -> list[StoredCode]:
     """The earlier versions of a stored migration, newest first, without their code."""
     if tables.EARLIER not in tables.existing(connection):
-        return ()
-    return (
-        _earlier_rows(connection)
-        .filter(app_label=key[0], migration_name=key[1])
-        .defer("source_code")
-        .order_by("-stored_at", "-pk")
-    )
+        return []
+    newest_first = _earlier_rows(connection).order_by("-stored_at", "-pk")
+    same_name = newest_first.filter(app_label=key[0], migration_name=key[1])
+    with reading(connection):
+        return list(same_name.defer("source_code"))
 
 
 def every_earlier(connection: BaseDatabaseWrapper) -> Iterable[StoredCode]:
@@ -331,6 +335,7 @@ def update(connection: BaseDatabaseWrapper, code: StoredCode, *names: str) -> No
 
 def save(connection: BaseDatabaseWrapper, code: MigrationCode) -> None:
     """Store a row; other code under the same name is kept as an earlier version."""
+    _put_right(code)
     try:
         with _sparing_the_transaction(connection):
             if code.needed:
@@ -369,7 +374,7 @@ def _replace(connection: BaseDatabaseWrapper, code: MigrationCode) -> None:
     if before.source_code and not is_same:
         _keep(connection, before)
     code.pk = before.pk
-    code.stored_at = before.stored_at if is_same else timezone.now()
+    code.stored_at = (before.stored_at if is_same else None) or timezone.now()
     update(connection, code)
 
 
@@ -377,7 +382,20 @@ def _keep(connection: BaseDatabaseWrapper, code: MigrationCode) -> None:
     from .archive import EarlierMigrationCode
 
     earlier = EarlierMigrationCode()
-    for model_field in earlier._meta.fields:
-        if not model_field.primary_key:
-            setattr(earlier, model_field.name, getattr(code, model_field.name))
+    _copy(code, earlier)
+    _put_right(earlier)
+    earlier.stored_at = earlier.stored_at or timezone.now()
     insert(connection, earlier)
+
+
+def _copy(code: StoredCode, other: StoredCode) -> None:
+    """All of a row, for the other table."""
+    for model_field in code._meta.fields:
+        if not model_field.primary_key:
+            setattr(other, model_field.name, getattr(code, model_field.name))
+
+
+def _put_right(code: StoredCode) -> None:
+    """Its size is not signed, and SQLite keeps anything in any column."""
+    text: str | bytes = code.source_code
+    code.size = len(text.encode() if isinstance(text, str) else text)
