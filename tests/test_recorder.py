@@ -45,7 +45,7 @@ def broken_store(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def fail_for_one(connection: Any, code: MigrationCode) -> None:
         if code.migration_name == "0002_b":
-            raise DatabaseError("the disk is full")
+            raise DatabaseError("the disk is full.")
         save(connection, code)
 
     monkeypatch.setattr(store, "save", fail_for_one)
@@ -409,7 +409,42 @@ def test_a_failing_capture_is_one_warning_that_names_it(
     assert record.levelno == logging.WARNING
     assert "users.0002_b" in record.getMessage()
     assert "'default'" in record.getMessage()
-    assert "the disk is full" in record.getMessage()
+    assert record.getMessage().endswith(
+        ": the disk is full. 'manage.py verify_migrations' fails until 'manage.py "
+        "migrate' or 'manage.py backfill_migration_code' has stored it."
+    )
+
+
+def test_a_failing_capture_where_other_code_is_stored_says_what_stays(
+    history: History,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    broken_store: Any,
+) -> None:
+    broken = store.save
+    broken_store()
+    history.have("users: 0001 > 0002_b")
+    history.migrate()
+    history.migrate("users", "0001")
+    add = 'migrations.AddField("thing", "c", models.IntegerField(null=True)),'
+    history.write("users.0002_b", add, [("users", "0001")])
+    monkeypatch.setattr(store, "save", broken)
+    history.migrate()
+    (record,) = caplog.records
+    assert record.getMessage().endswith(
+        ": the disk is full. The code that was stored for it before stays, and a "
+        "rollback takes it for what was applied. If its file has other code, remove "
+        "the cause, reverse it with 'manage.py migrate users NAME --from-file', and "
+        "apply it again."
+    )
+    # As it says.
+    broken_store()
+    history.migrate()
+    fails(history)
+    history.migrate("users", "0001", from_file=True)
+    assert history.columns("users_thing") == ["id", "name"]
+    history.migrate()
+    history.run("verify_migrations")
 
 
 @pytest.mark.parametrize(

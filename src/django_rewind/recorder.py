@@ -16,7 +16,7 @@ from django.db.migrations import Migration
 from . import conf, history, signing, source, store, tables, transactions
 from .actions import APPLY, PRUNE, RECORD, REVERSE
 from .models import Key, MigrationCode, StoredCode
-from .terminal import manage
+from .terminal import manage, on_one_line, quoted
 
 if TYPE_CHECKING:
     from django.db.migrations.recorder import MigrationRecorder
@@ -314,15 +314,36 @@ def store_code(
         # Whatever else fails here must not fail the migration, and is said.
         logger.log(
             logging.DEBUG if quiet else logging.WARNING,
-            "The code of %s.%s could not be stored in database '%s': %s. "
-            "%s fails until %s or %s has stored it.",
+            "The code of %s.%s could not be stored in database '%s': %s. %s",
             *key,
             connection.alias,
-            error,
-            *(manage(command, connection.alias) for command in MENDING),
+            on_one_line(str(error)).strip().rstrip("."),
+            _what_follows(connection, key),
         )
         return None
     return code
+
+
+def _what_follows(connection: BaseDatabaseWrapper, key: Key) -> str:
+    """What not storing a migration leads to, and how it is stored after all."""
+    if _has_code(connection, key):
+        back = manage(f"migrate {quoted(key[0])} NAME --from-file", connection.alias)
+        return (
+            "The code that was stored for it before stays, and a rollback takes it for "
+            "what was applied. If its file has other code, remove the cause, reverse "
+            f"it with {back}, and apply it again."
+        )
+    verify, *storing = (manage(command, connection.alias) for command in MENDING)
+    return f"{verify} fails until {' or '.join(storing)} has stored it."
+
+
+def _has_code(connection: BaseDatabaseWrapper, key: Key) -> bool:
+    try:
+        with transactions.savepoint(connection):
+            return store.has_code(connection, key)
+    except DatabaseError:
+        # It may be why nothing was stored.
+        return False
 
 
 def _replaces_fakes(connection: BaseDatabaseWrapper, key: Key) -> bool:

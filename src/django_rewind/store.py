@@ -185,6 +185,12 @@ def digest(connection: BaseDatabaseWrapper, key: Key) -> str:
     return found.values_list("digest", flat=True).first() or ""
 
 
+def has_code(connection: BaseDatabaseWrapper, key: Key) -> bool:
+    """Whether there is a row, which is no gap."""
+    same = rows(connection).filter(app_label=key[0], migration_name=key[1], gap="")
+    return same.exists()
+
+
 def without_source(connection: BaseDatabaseWrapper) -> Iterable[MigrationCode]:
     """Every stored row, without its code."""
     if not tables.exist(connection):
