@@ -14,6 +14,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.utils import ConnectionHandler
 from django.test import override_settings
 
+from django_rewind.models import MigrationCode
 from tests.history import MIGRATION, History
 from tests.schemas import schema_of
 
@@ -1147,6 +1148,30 @@ def test_what_is_there_after_all(history: History, operations: str) -> None:
     history.lose("users.0002")
     assert rewind(history)[0] == 0
     assert history.recorded() == ["users.0001"]
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_what_an_unreachable_one_did_is_not_blamed_on_anything_else(
+    history: History, is_stored: bool
+) -> None:
+    """Nor is anything else said of a plan that has a hole."""
+    history.have("users: 0001 > 0002_prefs")
+    history.migrate()
+    remove = 'migrations.RemoveField("thing", "prefs"),'
+    history.write("users.0003_gone", remove, [("users", "0002_prefs")])
+    history.migrate()
+    history.lose("users.0003_gone", "users.0002_prefs")
+    rows = MigrationCode.objects.filter(migration_name="0003_gone")
+    if is_stored:
+        rows.update(signature="")
+    else:
+        rows.delete()
+    for command, args in [("rewind", ["--plan"]), ("migrate", ["users", "0001"])]:
+        with pytest.raises(CommandError) as refusal:
+            history.run(command, *args)
+        problems = str(refusal.value).splitlines()[1:]
+        assert len(problems) == 1
+        assert problems[0].startswith("  users.0003_gone: ")
 
 
 @pytest.mark.parametrize("by_code", [False, True])

@@ -437,7 +437,8 @@ def _problems(
     problems = [ghosts.problem(key) for key in in_the_way]
     problems += _parts_of_a_squash(ghosts, wanted, rollback.keys)
     problems += [p for step in rollback.from_stored for p in lacks.problems(step)]
-    if rollback.changes:
+    # With holes in the plan, nobody knows what the others would find.
+    if rollback.changes and not in_the_way:
         drops = effects.drops(rollback.runner.connection, rollback.changes)
         problems += references.in_the_way(rollback.runner, rollback.plan, drops)
         staying = _not_as_their_files(ghosts, chosen, rollback.keys)
