@@ -25,6 +25,9 @@ from .terminal import first_of, printable
 # So many migrations are named.
 NAMED = 10
 
+# Alias → the name of the test database that was found or made for it.
+_found: dict[str, str] = {}
+
 
 class RewindingWhatWasKept:
     """Stands for create_test_db() of BaseDatabaseCreation, as a descriptor.
@@ -54,10 +57,17 @@ def _find_and_rewind(
     else:
         creation._create_test_db = find
     found = creation._create_test_db(verbosity, autoclobber, keepdb)
+    _found[creation.connection.alias] = str(creation._get_test_db_name())
     if _is_kept(creation, keepdb=keepdb) and not _is_in_use(creation):
         with _connected_to(creation.connection, creation._get_test_db_name()):
             _rewind(creation, verbosity)
     return found
+
+
+def is_for_tests(connection: BaseDatabaseWrapper) -> bool:
+    """Whether it was rewound above as far as it can be, before Django migrates it."""
+    name = str(connection.settings_dict["NAME"])
+    return _found.get(connection.alias) == name
 
 
 def replacing_outdated_clones(clone_test_db: Callable[..., Any]) -> Callable[..., Any]:

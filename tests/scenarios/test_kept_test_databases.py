@@ -147,6 +147,23 @@ def test_what_cannot_be_rewound_is_reported_with_the_fix(kept: Project) -> None:
     run_tests(kept)
 
 
+@pytest.mark.parametrize("extra", ["", "DJANGO_REWIND_AUTO = True\n"])
+def test_what_cannot_be_rewound_does_not_stop_the_tests(
+    kept: Project, extra: str
+) -> None:
+    path = kept.path("users.0002_prefs")
+    text = "operations = [migrations.RunSQL('SELECT 1'),"
+    path.write_text(path.read_text().replace("operations = [", text))
+    kept.commit("irreversible")
+    run_tests(kept)
+    kept.switch("main")
+    kept.have("users: 0001", settings(extra))
+    expect(kept, "id", "name", "prefs")
+    said = run_tests(kept)
+    assert "is not that of this checkout" in said
+    assert "Ran 2 tests" in said
+
+
 def test_kept_clones_follow(kept: Project) -> None:
     run_tests(kept, *PARALLEL)
     kept.switch("main")

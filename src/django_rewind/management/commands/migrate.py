@@ -97,10 +97,14 @@ class Command(NextCommand):
         if not conf.is_automatic() or any(options.get(other) for other in others):
             return False
         # Late, as few projects set it.
-        from ... import journal
+        from ... import journal, keepdb
 
-        # Else it is `rewind` that migrates.
-        return conf.is_enabled() and not journal.is_running()
+        # Else it is `rewind` that migrates, or whoever makes a test database.
+        return (
+            conf.is_enabled()
+            and not journal.is_running()
+            and not keepdb.is_for_tests(connections[options["database"]])
+        )
 
     def rewind_first(self, options: dict[str, Any]) -> None:
         from ... import plans
