@@ -308,12 +308,74 @@ def test_what_was_applied_in_part_and_is_gone_can_be_mended(
     assert "Check out the code that has its file. Undo by hand" in said
     assert said.endswith("Then run 'manage.py rewind --mended'.")
     history.sql("ALTER TABLE users_thing DROP COLUMN a")
-    output = rewind(history)
-    assert "users.0002_two: applying it failed, on 2" in output
-    assert "Nothing to rewind" in output
     assert "users.0002_two (what was done of it" in rewind(history, mended=True)
     assert failures() == ""
     assert "applying it failed" not in rewind(history)
+
+
+@pytest.mark.only("mysql")
+@pytest.mark.parametrize("has_ghost", [True, False])
+@pytest.mark.parametrize("migrate", [True, False])
+def test_what_was_applied_in_part_and_is_gone_refuses_a_rewind(
+    history: History, monkeypatch: pytest.MonkeyPatch, has_ghost: bool, migrate: bool
+) -> None:
+    history.have("users: 0001; blog: 0001")
+    history.migrate()
+    history.write("users.0002_two", TWO, [("users", "0001")])
+    with monkeypatch.context() as patch:
+        fail_forward(patch, killed=True)
+        with pytest.raises(OSError, match="the disk is gone"):
+            history.migrate()
+    history.lose("users.0002_two")
+    if has_ghost:
+        history.make_ghost("blog.0002_x", dependencies=[("blog", "0001")])
+    (said,) = refusals(history, migrate=migrate)
+    assert said.startswith("users.0002_two: it was begun to be applied, on 2")
+    assert "Check out the code that has its file. Undo by hand" in said
+    assert said.endswith("Then run 'manage.py rewind --mended'.")
+    with pytest.raises(SystemExit) as exit_code:
+        rewind(history, check_only=True, migrate=migrate)
+    assert exit_code.value.code == 1
+    # Of this app, nothing is half-done.
+    rewind(history, app_label="blog")
+    rewind(history, mended=True)
+    assert "Nothing to rewind in database" in rewind(history)
+
+
+@pytest.mark.only("mysql")
+def test_what_was_applied_in_part_is_not_nothing_to_rewind(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history.have("users: 0001; blog: 0001")
+    history.migrate()
+    history.write("users.0002_two", TWO, [("users", "0001")])
+    with monkeypatch.context() as patch:
+        fail_forward(patch, killed=False)
+        with pytest.raises(OSError, match="the disk is gone"):
+            history.migrate()
+    (said,) = refusals(history)
+    assert said.startswith("users.0002_two: applying it failed, on 2")
+    assert said.endswith("Then run 'manage.py migrate'.")
+    with pytest.raises(SystemExit) as exit_code:
+        rewind(history, check_only=True)
+    assert exit_code.value.code == 1
+    assert "Nothing to rewind" not in rewind(history, plan=True)
+    # What may have made it fail can go.
+    history.write("blog.0002_x", dependencies=[("blog", "0001")])
+    history.migrate("blog")
+    history.lose("blog.0002_x")
+    assert "Unapplying blog.0002_x... OK" in rewind(history)
+    history.sql("ALTER TABLE users_thing DROP COLUMN a")
+    rewind(history, migrate=True)
+    assert history.columns("users_thing") == ["id", "name", "a", "b"]
+    assert "Nothing to rewind in database" in rewind(history)
+
+
+def refusals(history: History, **options: Any) -> list[str]:
+    with pytest.raises(CommandError, match="Cannot rewind all ghosts") as error:
+        rewind(history, **options)
+    assert error.value.returncode == 2
+    return [line.strip() for line in str(error.value).splitlines()[1:]]
 
 
 @pytest.mark.only("mysql")

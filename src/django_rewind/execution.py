@@ -72,7 +72,7 @@ def stopped_forward(
     for one in found:
         if one.run == journal.current().id:
             what = f"{'.'.join(one.key)}: {one.fact}"
-            remedy = f"{one.remedy} Then remove the cause and run {then}."
+            remedy = f"{one.undoing} Then remove the cause and run {then}."
             return Stopped(tally.done, tally.left, error, what, remedy)
     return tally.stopped(error)
 

@@ -37,6 +37,7 @@ from .planning import key_of
 from .reapplication import Reapplication
 from .rewind import Rollback
 from .terminal import manage, on_one_line, quoted
+from .unfinished import Unfinished
 
 
 class Request(NamedTuple):
@@ -104,10 +105,12 @@ class Plan(NamedTuple):
     waits: bool = False
     # What stays, since a person undid the part of it that was reversed.
     mended: Sequence[Key] = ()
+    # What was begun to be applied, and has not ended; named in `notes`, too.
+    unfinished: Sequence[Unfinished] = ()
 
     @property
     def has_work(self) -> bool:
-        return self.waits or bool(self.steps)
+        return self.waits or bool(self.steps) or bool(self.unfinished)
 
 
 def digest(plans: Collection[Plan]) -> str:
@@ -172,6 +175,26 @@ def make(connection: BaseDatabaseWrapper, request: Request) -> Plan:
     return _for_ghosts(connection, request)
 
 
+def refuse_unfinished(plan: Plan, request: Request) -> None:
+    """What the rest of the plan would leave as it is, and end with "done" all the same.
+
+    Raises Refused. What has its file here is for `migrate`, which knows whether it was
+    undone by hand.
+    """
+    has_more = request.migrate or plan.waits or bool(plan.steps)
+    problems = [
+        Problem(*begun.key, begun.fact, begun.remedy)
+        for begun in plan.unfinished
+        if not (begun.has_file and has_more)
+    ]
+    if problems:
+        raise Refused(_goal(request), problems)
+
+
+def _goal(request: Request) -> str:
+    return f"rewind {request.app_label or 'all ghosts'}"
+
+
 def _for_point(connection: BaseDatabaseWrapper, request: Request, text: str) -> Plan:
     point, now = points.find(connection, text), points.now(connection)
     squashes: dict[Key, list[Key]] = {}
@@ -226,33 +249,45 @@ def _for_ghosts(connection: BaseDatabaseWrapper, request: Request) -> Plan:
         stays.update(left)
         return {k: reason for k, reason in chosen.reasons.items() if k not in stays}
 
-    goal = f"rewind {request.app_label or 'all ghosts'}"
-    rollback = rewind.prepare_each(connection, goal, choose, fake=request.fake)
+    rollback = rewind.prepare_each(
+        connection, _goal(request), choose, fake=request.fake
+    )
     # Those that depend on what goes, by way of a file, go too.
     kept = adoption.without(seen[0], adoptions, rollback.keys)
     if request.migrate and not request.fake:
         _refuse_what_migrate_refuses(seen[0], rollback, kept)
     waiting = [_is_left(k, left[k]) for k in sorted(left) if k not in rollback.keys]
+    begun = [
+        one
+        for one in unfinished.find(connection)
+        if request.app_label in (None, one.key[0])
+    ]
     mended: Sequence[Key] = ()
     if request.mended:
-        mended = _mended(connection, request, seen[0], rollback)
-    else:
-        notes.extend(map(str, unfinished.find(connection)))
-    return _Describer(connection, request, rollback).plan(
+        mended = _half_reversed(connection, request, seen[0], rollback)
+        mended += [one.key for one in begun]
+        begun = []
+    notes.extend(map(str, begun))
+    plan = _Describer(connection, request, rollback).plan(
         kept, notes, waiting, mended=mended
     )
+    return plan._replace(unfinished=begun)
 
 
-def _mended(
+def _half_reversed(
     connection: BaseDatabaseWrapper,
     request: Request,
     ghosts: Ghosts,
     rollback: Rollback,
 ) -> list[Key]:
     halves = halfway.find(journal.read(connection))
-    keys = [k for k in ghosts.recorded if k in halves and k not in rollback.keys]
-    keys += [begun.key for begun in unfinished.find(connection)]
-    return [key for key in keys if request.app_label in (None, key[0])]
+    return [
+        key
+        for key in ghosts.recorded
+        if key in halves
+        and key not in rollback.keys
+        and request.app_label in (None, key[0])
+    ]
 
 
 def _refuse_what_migrate_refuses(

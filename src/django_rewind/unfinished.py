@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from . import chronicle, journal, store
+from . import chronicle, journal, source, store
 from .actions import APPLY
 from .models import Key
 from .terminal import manage, on_one_line, quoted, shortened
@@ -22,6 +22,7 @@ class Unfinished(NamedTuple):
     at: str
     # Empty if its process was killed, or is still at it.
     error: str
+    has_file: bool
 
     def __str__(self) -> str:
         return on_one_line(f"{'.'.join(self.key)}: {self.fact} {self.remedy}")
@@ -36,6 +37,15 @@ class Unfinished(NamedTuple):
 
     @property
     def remedy(self) -> str:
+        if self.has_file:
+            return f"{self.undoing} Then run {manage('migrate', self.alias)}."
+        return (
+            f"Check out the code that has its file. {self.undoing} Then run "
+            f"{manage('rewind --mended', self.alias)}."
+        )
+
+    @property
+    def undoing(self) -> str:
         sql = manage("sqlmigrate {} {}".format(*map(quoted, self.key)), self.alias)
         return f"Undo by hand what of it is there; {sql} shows its SQL."
 
@@ -52,9 +62,11 @@ def find(connection: BaseDatabaseWrapper) -> list[Unfinished]:
         is_application = event.action == APPLY and not event.fake
         if is_application or event.status == journal.DONE:
             last[event.app_label, event.migration_name] = event
-    recorded = store.contents(connection).recorded
+    recorded, disk = store.contents(connection).recorded, source.Disk()
     return [
-        Unfinished(key, connection.alias, event.run, event.at, event.error)
+        Unfinished(
+            key, connection.alias, event.run, event.at, event.error, disk.has(key)
+        )
         for key, event in last.items()
         if event.status != journal.DONE and key not in recorded
     ]

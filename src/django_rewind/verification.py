@@ -25,7 +25,6 @@ from .halfway import Half
 from .models import Key, MigrationCode, StoredCode
 from .status import File, Status
 from .terminal import first_of, manage, quoted, shortened
-from .unfinished import Unfinished
 
 
 class Verdict(str, Enum):
@@ -90,7 +89,9 @@ def verify(connection: BaseDatabaseWrapper) -> list[Finding]:
             findings[key] = _judge_half(answers[key], half)
     for begun in unfinished.find(connection):
         answer = answers.get(begun.key) or _read_file(*begun.key, begun.alias)
-        findings[begun.key] = _judge_unfinished(answer, begun)
+        findings[begun.key] = Finding(
+            answer, Verdict.UNFINISHED, begun.fact, begun.remedy
+        )
     return [*findings.values(), *earlier]
 
 
@@ -126,15 +127,6 @@ def _judge_earlier(
             f"{fact}"
         )
         yield Finding(answer, Verdict.ALTERED, fact, remedy)
-
-
-def _judge_unfinished(answer: Status, begun: Unfinished) -> Finding:
-    if answer.file is File.MISSING:
-        first, then = "Check out the code that has its file. ", "rewind --mended"
-    else:
-        first, then = "", "migrate"
-    remedy = f"{first}{begun.remedy} Then run {manage(then, answer.database)}."
-    return Finding(answer, Verdict.UNFINISHED, begun.fact, remedy)
 
 
 def _judge_half(answer: Status, half: Half) -> Finding:

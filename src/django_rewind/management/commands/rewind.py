@@ -97,7 +97,10 @@ class Command(DatabaseCommand):
             "--check",
             action="store_true",
             dest="check_only",
-            help="Exits with 1 if there is something to rewind, and changes nothing.",
+            help=(
+                "Exits with 1 if something is to be rewound, or half-done, and changes "
+                "nothing."
+            ),
         )
         parser.add_argument(
             "--expect",
@@ -232,7 +235,7 @@ class Command(DatabaseCommand):
         before = self.read_records(connection)
         with _looking_at(connection.alias):
             try:
-                return plans.make(connection, self.request)
+                return self.make_plan_now(connection)
             except (Error, RewindError):
                 # In the middle of what another process does, nothing fits.
                 with locks.guarding(connection, self.announce) as guard:
@@ -240,7 +243,13 @@ class Command(DatabaseCommand):
                         guard.acquire()
                     elif self.read_records(connection) == before:
                         raise
-                    return plans.make(connection, self.request)
+                    return self.make_plan_now(connection)
+
+    def make_plan_now(self, connection: BaseDatabaseWrapper) -> Plan:
+        plan = plans.make(connection, self.request)
+        if not (self.options["plan"] or self.options["check_only"]):
+            plans.refuse_unfinished(plan, self.request)
+        return plan
 
     def read_records(self, connection: BaseDatabaseWrapper) -> list[Key]:
         with _looking_at(connection.alias):
@@ -422,6 +431,8 @@ class Command(DatabaseCommand):
         for plan in found:
             for note in plan.notes:
                 self.stdout.write(self.style.NOTICE(note))
+            if plan.unfinished:
+                continue
             without = " without --migrate" if plan.waits else ""
             self.stdout.write(
                 f"Nothing to rewind{without} in database '{plan.connection.alias}'."
