@@ -7,7 +7,8 @@ from typing import Any
 import django
 import pytest
 from django.core.management import CommandError
-from django.db import connection
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Model
 
 from django_rewind import halfway, journal, verification
@@ -369,6 +370,92 @@ def test_what_was_applied_in_part_is_not_nothing_to_rewind(
     rewind(history, migrate=True)
     assert history.columns("users_thing") == ["id", "name", "a", "b"]
     assert "Nothing to rewind in database" in rewind(history)
+
+
+# Django records what made an index or a foreign key after its transaction.
+REFERRING = """
+migrations.RunPython(migrations.RunPython.noop, migrations.RunPython.noop),
+migrations.CreateModel("Other", [
+    ("id", models.AutoField(primary_key=True)),
+    ("thing", models.ForeignKey("users.Thing", models.CASCADE)),
+]),
+"""
+
+
+def kill_before_the_record(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(self: Any, *args: Any) -> None:
+        assert not self.connection.in_atomic_block
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MigrationExecutor, "record_migration", die)
+        patch.setattr(journal.Step, "fail", lambda step, error: None)
+        with pytest.raises(KeyboardInterrupt):
+            history.migrate()
+
+
+@pytest.fixture
+def unrecorded(history: History, monkeypatch: pytest.MonkeyPatch) -> History:
+    """users.0002_other is applied, and its process ended before it was recorded."""
+    history.have("users: 0001")
+    history.migrate()
+    history.write("users.0002_other", REFERRING, [("users", "0001")])
+    kill_before_the_record(history, monkeypatch)
+    return history
+
+
+@pytest.mark.only("sqlite", "postgresql")
+@pytest.mark.parametrize("tried_again", [True, False])
+def test_what_was_applied_and_not_recorded_is_named_until_it_is_recorded(
+    unrecorded: History, tried_again: bool
+) -> None:
+    if tried_again:
+        with pytest.raises(DatabaseError, match="already exists"):
+            unrecorded.migrate()
+    said = failures()
+    assert "users.0002_other: it was begun to be applied, on 2" in said
+    assert said.endswith(
+        ", and its process ended before it was recorded. All of it is there. "
+        "'manage.py migrate users 0002_other --fake' records it."
+    )
+    for migrate in (True, False):
+        assert refusals(unrecorded, migrate=migrate) == [said]
+    with pytest.raises(SystemExit) as exit_code:
+        rewind(unrecorded, check_only=True)
+    assert exit_code.value.code == 1
+    # As it says.
+    unrecorded.migrate("users", "0002_other", fake=True)
+    assert failures() == ""
+    # And it is as if it had been recorded then.
+    unrecorded.lose("users.0002_other")
+    assert "users.0002_other (ghost; from stored code)" in rewind(unrecorded)
+    assert "users_other" not in connection.introspection.table_names()
+
+
+@pytest.mark.only("sqlite", "postgresql")
+def test_what_was_taken_back_is_not_unfinished(
+    unrecorded: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unrecorded.sql("DROP TABLE users_other")
+    assert failures() == ""
+    assert "Nothing to rewind" in rewind(unrecorded)
+    # Its file is for whoever has it.
+    kill_before_the_record(unrecorded, monkeypatch)
+    assert "All of it is there" in failures()
+    unrecorded.lose("users.0002_other")
+    assert failures() == ""
+
+
+@pytest.mark.only("sqlite", "postgresql")
+def test_what_else_is_faked_beside_what_was_applied_stays_faked(
+    unrecorded: History,
+) -> None:
+    unrecorded.write("users.0003_x", ADD.format("x"), [("users", "0002_other")])
+    unrecorded.migrate("users", "0003_x", fake=True)
+    unrecorded.lose("users.0002_other", "users.0003_x")
+    output = rewind(unrecorded)
+    assert "users.0003_x (ghost; only its record goes)" in output
+    assert "users.0002_other (ghost; from stored code)" in output
 
 
 def refusals(history: History, **options: Any) -> list[str]:

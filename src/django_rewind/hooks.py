@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from importlib import import_module
 from typing import Any
 
@@ -47,7 +48,11 @@ def install() -> None:
         "migrate",
         lambda migrate: journalling_plan(refusing_at_the_start(migrate)),
     )
-    _rebind(MigrationExecutor, "apply_migration", journalling_apply)
+    _rebind(
+        MigrationExecutor,
+        "apply_migration",
+        lambda apply: journalling_apply(_noting_what_was_applied(apply)),
+    )
     _rebind(MigrationExecutor, "unapply_migration", journalling_unapply)
     _rebind(MigrationExecutor, "detect_soft_applied", noting_initial_fakes)
     _rebind(MigrationExecutor, "migration_plan", planned_under_lock)
@@ -92,6 +97,28 @@ class _AppsAndOne:
         if app_label == self.app_label and app_label not in apps.app_configs:
             return AppConfigStub(app_label)
         return apps.get_app_config(app_label)
+
+
+def _noting_what_was_applied(apply_migration: Callable[..., Any]) -> Callable[..., Any]:
+    """What --fake records may be there: its process ended before it was recorded."""
+
+    @wraps(apply_migration)
+    def apply(
+        self: Any, state: Any, migration: Any, fake: bool = False, *args: Any, **kw: Any
+    ) -> Any:
+        step = getattr(self.recorder, "step", None)
+        if fake and step is not None:
+            # Late, since few runs fake.
+            from . import unfinished
+
+            if not hasattr(self, "_whole"):
+                found = unfinished.find(self.connection)
+                self._whole = {begun.key for begun in found if begun.is_whole}
+            # Else a rollback would take its record alone.
+            step.fake = step.key not in self._whole
+        return apply_migration(self, state, migration, fake, *args, **kw)
+
+    return apply
 
 
 def _rebind(owner: Any, name: str, change: Callable[[Any], Any]) -> None:

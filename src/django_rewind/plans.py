@@ -179,13 +179,13 @@ def refuse_unfinished(plan: Plan, request: Request) -> None:
     """What the rest of the plan would leave as it is, and end with "done" all the same.
 
     Raises Refused. What has its file here is for `migrate`, which knows whether it was
-    undone by hand.
+    undone by hand; but for what is there as a whole.
     """
     has_more = request.migrate or plan.waits or bool(plan.steps)
     problems = [
         Problem(*begun.key, begun.fact, begun.remedy)
         for begun in plan.unfinished
-        if not (begun.has_file and has_more)
+        if begun.is_whole or not (begun.has_file and has_more)
     ]
     if problems:
         raise Refused(_goal(request), problems)

@@ -40,6 +40,7 @@ __all__ = [
     "extension",
     "find",
     "follow",
+    "has_made",
     "problems",
 ]
 
@@ -113,6 +114,15 @@ def _counted(
 def absent(connection: BaseDatabaseWrapper, changes: Sequence[Change]) -> list[Problem]:
     """What undoing `changes` needs, and the database has not."""
     return list(absences.find(connection, changes))
+
+
+def has_made(runner: MigrationExecutor, migration: Migration) -> bool:
+    """Whether all tables and columns that it makes are there, though not recorded.
+
+    Of a migration that makes none, nobody can tell.
+    """
+    changes = list(look_ahead(runner, [migration], past_own_code=True))
+    return absences.are_none(runner.connection, changes)
 
 
 def drops(connection: BaseDatabaseWrapper, changes: Sequence[Change]) -> list[Drop]:

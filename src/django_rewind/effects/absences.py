@@ -17,6 +17,8 @@ from ..exceptions import Problem
 from .changes import Change, MadeColumn, MadeTable, OwnCode, Renamed
 from .layout import Column, Table
 
+DROP = "drop"
+
 REMEDY = (
     "Something else removed or renamed it. Undo the rest by hand, and go back with "
     "--fake."
@@ -31,10 +33,18 @@ def find(
         return
     names = _Names(connection)
     for change, what, verb in needed:
-        if not names.has(what):
+        if names.has(what) is False:
             kind = "table" if isinstance(what, Table) else "column"
             fact = f"it would {verb} the {kind} {what}, which is not in the database."
             yield Problem(*change.key, fact, REMEDY)
+
+
+def are_none(connection: BaseDatabaseWrapper, changes: Sequence[Change]) -> bool:
+    """Whether something was made, and all that was made is in the database."""
+    told = [change for change in changes if not isinstance(change, OwnCode)]
+    made = [what for _, what, verb in _needed(told) if verb == DROP]
+    names = _Names(connection)
+    return bool(made) and all(map(names.has, made))
 
 
 def _needed(changes: Sequence[Change]) -> Iterator[tuple[Change, Table | Column, str]]:
@@ -44,9 +54,9 @@ def _needed(changes: Sequence[Change]) -> Iterator[tuple[Change, Table | Column,
             return
         what: Table | Column
         if isinstance(change, MadeTable):
-            what, verb = change.table, "drop"
+            what, verb = change.table, DROP
         elif isinstance(change, MadeColumn):
-            what, verb = change.column, "drop"
+            what, verb = change.column, DROP
         elif isinstance(change, Renamed):
             what, verb = change.what, "rename"
         else:
@@ -56,7 +66,7 @@ def _needed(changes: Sequence[Change]) -> Iterator[tuple[Change, Table | Column,
 
 
 class _Names:
-    """Those that the database has. What cannot be looked up counts as there."""
+    """Those that the database has."""
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self._connection = connection
@@ -67,16 +77,17 @@ class _Names:
         }
         self._columns: dict[str, set[str] | None] = {}
 
-    def has(self, what: Table | Column) -> bool:
+    def has(self, what: Table | Column) -> bool | None:
+        """None if it cannot be looked up."""
         table = self._name(what.table)
         if table is None:
-            return True
+            return None
         if isinstance(what, Table) or table not in self._tables:
             return table in self._tables
         if table not in self._columns:
             self._columns[table] = self._columns_of(what.table)
         columns, name = self._columns[table], self._name(what)
-        return columns is None or name is None or name in columns
+        return None if columns is None or name is None else name in columns
 
     def _columns_of(self, table: Table) -> set[str] | None:
         connection = self._connection

@@ -158,16 +158,19 @@ def follow(runner: MigrationExecutor, plan: Collection[Migration]) -> list[Chang
     return changes
 
 
-def look_ahead(runner: Any, plan: Collection[Migration]) -> Iterator[Change]:
-    """Of a plan that is going to be applied, each change with the names of its time.
+def look_ahead(
+    runner: Any, plan: Collection[Migration], *, past_own_code: bool = False
+) -> Iterator[Change]:
+    """Of a plan that is not applied, each change with the names of its time.
 
-    As far as nobody's own code may have changed what comes next.
+    As far as nobody's own code may have changed what comes next, unless asked to.
     """
     state = runner._create_project_state(with_applied_migrations=True)
     walk = _Walk(runner.connection, ())
     for migration in plan:
         for operation in migration.operations:
-            if any(map(_is_own, database_operations([operation]))):
+            is_own = any(map(_is_own, database_operations([operation])))
+            if is_own and not past_own_code:
                 return
             walk.add(operation, migration, state)
             yield from walk.changes
