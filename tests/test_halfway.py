@@ -183,6 +183,23 @@ def test_what_was_undone_by_hand_is_reversed_as_a_whole(
     assert three.columns("users_thing") == ["id", "name"]
 
 
+def test_nothing_is_mended_where_nothing_is_half_done(
+    three: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop(three, monkeypatch, "b", after=True)
+    (half,) = halves().values()
+    for sql in half.to_undo():
+        three.sql(sql)
+    rewind(three, app_label="users", migration_name="0001", mended=True)
+    assert three.columns("users_thing") == ["id", "name"]
+    three.make_ghost("users.0003_x", ADD.format("x"), [("users", "0001")])
+    for options in ({}, {"plan": True}, {"steps": 1}):
+        with pytest.raises(CommandError, match="--mended is only for what") as error:
+            rewind(three, mended=True, **options)
+        assert error.value.returncode == 2
+    assert three.recorded() == ["users.0001", "users.0003_x"]
+
+
 def test_where_its_file_is_here_it_is_said_and_applied_again(
     three: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -175,6 +175,12 @@ def make(connection: BaseDatabaseWrapper, request: Request) -> Plan:
     return _for_ghosts(connection, request)
 
 
+def mends(plan: Plan) -> bool:
+    """Whether there is something half-done that it takes for undone by hand."""
+    halves = halfway.find(journal.read(plan.connection))
+    return bool(plan.mended) or not halves.keys().isdisjoint(plan.rollback.keys)
+
+
 def refuse_unfinished(plan: Plan, request: Request) -> None:
     """What the rest of the plan would leave as it is, and end with "done" all the same.
 

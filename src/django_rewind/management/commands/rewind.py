@@ -189,6 +189,11 @@ class Command(DatabaseCommand):
         self.check_app()
         # Of all databases, before anything changes in one.
         found = [self.make_plan(connection) for connection in self.targets()]
+        if self.options["mended"] and not any(map(plans.mends, found)):
+            raise RewindError(
+                "--mended is only for what was left half-done, and nothing of this is. "
+                "Nothing was changed."
+            )
         digest = plans.digest(found)
         if self.options["expect"] not in (None, digest):
             raise RewindError(
