@@ -665,6 +665,50 @@ def test_a_model_that_was_renamed_under_a_ghost_of_another_app(
     assert "users.0002_m cannot be reversed in the state that the other" in text
 
 
+CHILD = """
+migrations.CreateModel("Boss", [
+    ("thing_ptr", models.OneToOneField(
+        "users.Thing", models.CASCADE, auto_created=True, parent_link=True,
+        primary_key=True, serialize=False,
+    )),
+    ("x", models.TextField(null=True)),
+], bases=("users.thing",)),
+"""
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        'migrations.RenameModel("Thing", "Human"),',
+        'migrations.AddField("thing", "x", models.IntegerField(null=True)),',
+    ],
+)
+@pytest.mark.parametrize("command", [("rewind",), ("migrate", "users", "0001")])
+def test_a_child_of_what_is_another_model_now_is_refused(
+    history: History, operation: str, command: tuple[str, ...]
+) -> None:
+    """Its state cannot be rendered, neither before that nor after."""
+    history.have("users: 0001")
+    history.make_ghost("users.0002_boss", CHILD, [("users", "0001")])
+    history.write("users.0002_other", operation, [("users", "0001")])
+    history.migrate()
+    before = history.recorded()
+    with pytest.raises(CommandError, match="cannot be reversed in the state that"):
+        history.run(*command, interactive=False)
+    assert history.recorded() == before
+
+
+def test_a_child_of_what_did_not_change_is_reversed(history: History) -> None:
+    history.have("users: 0001")
+    history.make_ghost("users.0002_boss", CHILD, [("users", "0001")])
+    other = 'migrations.AddField("thing", "y", models.IntegerField(null=True)),'
+    history.write("users.0002_other", other, [("users", "0001")])
+    history.migrate()
+    assert "Unapplying users.0002_boss... OK" in history.run(
+        "rewind", interactive=False
+    )
+
+
 def test_unique_together_of_a_ghost_survives_a_remake(history: History) -> None:
     history.have("users: 0001")
     together = 'migrations.AlterUniqueTogether("thing", {("id", "name")}),'

@@ -122,6 +122,41 @@ def _lacks_models(model: ModelState, state: ProjectState) -> bool:
     return False
 
 
+def inherits(migration: Migration) -> bool:
+    """Whether it makes a model from another one that may not be there some time."""
+    return any(
+        isinstance(base, str)
+        for operation in _state_operations(migration.operations)
+        if isinstance(operation, CreateModel)
+        for base in operation.bases or ()
+    )
+
+
+def can_be_rendered(state: ProjectState) -> bool:
+    """As far as one model inherits from another; rendering them takes long.
+
+    RenameModel leaves the bases of others as they are, and a field that a base got
+    may have the name of one that its child has.
+    """
+    try:
+        return all(
+            model.fields.keys().isdisjoint(_inherited_fields(model, state))
+            for model in state.models.values()
+        )
+    except KeyError:
+        return False
+
+
+def _inherited_fields(model: ModelState, state: ProjectState) -> Iterator[str]:
+    """Raises KeyError for a base that is not there."""
+    for base in model.bases:
+        if isinstance(base, str):
+            label, name = base.lower().split(".", 1)
+            if label not in state.real_apps:
+                yield from state.models[label, name].fields
+                yield from _inherited_fields(state.models[label, name], state)
+
+
 def missing_dependencies(
     migrations: Mapping[Key, Migration], is_on_disk: Callable[[Key], bool]
 ) -> dict[Key, Key]:

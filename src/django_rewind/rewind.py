@@ -356,12 +356,16 @@ def _what_must_go_first(
         if node not in steps and node in runner.loader.applied_migrations
     }
     if not found:
-        raise RewindError(
-            f"{key[0]}.{key[1]} cannot be reversed in the state that the other applied "
-            "migrations leave. Nothing was changed. Check out the code that has its "
-            "file, and reverse it there."
-        )
+        raise _does_not_fit(key)
     return found
+
+
+def _does_not_fit(key: Key) -> RewindError:
+    return RewindError(
+        f"{key[0]}.{key[1]} cannot be reversed in the state that the other applied "
+        "migrations leave. Nothing was changed. Check out the code that has its file, "
+        "and reverse it there."
+    )
 
 
 def _first_that_does_not_fit(
@@ -408,8 +412,31 @@ def _rollback(
     notes, changes = dict(_notes(ghosts, plan)), []
     if as_applied or any(isinstance(migration, StoredMigration) for migration in plan):
         with history.using(stored):
+            _check_states(runner, keys)
             changes = effects.follow(runner, plan)
     return Rollback(stored, runner, plan, why, notes, changes)
+
+
+def _check_states(runner: executor.MigrationExecutor, steps: Collection[Key]) -> None:
+    """Of those that Django renders: before the first step, and all that follow.
+
+    Raises RewindError, naming the step that the first one that fails is next to.
+    """
+    loader = runner.loader
+    if not any(map(planning.inherits, loader.graph.nodes.values())):
+        return
+    state = ProjectState(real_apps=loader.unmigrated_apps)
+    last = None
+    for migration, _ in runner.migration_plan(loader.graph.leaf_nodes(), True):
+        key = planning.key_of(migration)
+        if key not in loader.applied_migrations:
+            continue
+        if last is None and key in steps and not planning.can_be_rendered(state):
+            raise _does_not_fit(key)
+        last = key if key in steps else last
+        migration.mutate_state(state, preserve=False)
+        if last is not None and not planning.can_be_rendered(state):
+            raise _does_not_fit(last)
 
 
 @contextmanager
