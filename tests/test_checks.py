@@ -221,10 +221,13 @@ def test_check_and_migrate_print_the_warnings(project: Project) -> None:
 
 
 MIGRATE = """
+from django.core.management.base import BaseCommand
 from django.core.management.commands.migrate import Command as Stock
 
 class Command(Stock):
     help = "Of another app."
+    # Django 5.2 looks for it.
+    autodetector = getattr(Stock, "autodetector", None)
 """
 
 
@@ -242,9 +245,15 @@ def test_a_migrate_that_hides_ours_is_reported(project: Project) -> None:
     shown = project.manage("check").stderr
     assert (
         "?: (django_rewind.W001) The migrate command of 'noisy' hides that of "
-        "django_rewind: migrations whose files are gone cannot be reversed.\n"
+        "django_rewind: --from-file and --from-stored are missing. Migrations whose "
+        "files are gone are reversed all the same.\n"
         "\tHINT: Put 'django_rewind' before 'noisy' in INSTALLED_APPS.\n"
     ) in shown
+    (commands / "migrate.py").write_text(MIGRATE.replace("(Stock)", "(BaseCommand)"))
+    assert (
+        "hides that of django_rewind: it does not extend Django's, and reverses "
+        "migrations whose files are gone only if it runs that.\n"
+    ) in project.manage("check").stderr
     project.configure("DJANGO_REWIND_ENABLED = False\n")
     assert "W001" not in project.manage("check").stderr
 

@@ -31,6 +31,8 @@ pure = pytest.mark.only("sqlite")
 
 
 def hooked() -> tuple[Any, ...]:
+    # Then it is reached.
+    migrate.Command()
     return (
         vars(executor)["MigrationLoader"],
         vars(executor)["MigrationRecorder"],
@@ -49,6 +51,8 @@ def hooked() -> tuple[Any, ...]:
         vars(BaseCommand)["check_migrations"],
         vars(BaseDatabaseCreation)["create_test_db"],
         vars(BaseDatabaseCreation)["clone_test_db"],
+        vars(BaseCommand)["__init__"],
+        vars(migrate.Command)["handle"],
     )
 
 
@@ -184,11 +188,30 @@ def test_what_few_runs_need_is_imported_late() -> None:
     assert done.stdout == "\n"
 
 
+def test_djangos_migrate_is_imported_when_it_is_used(project: Project) -> None:
+    """Other apps may change what it imports, in their ready() after ours."""
+    project.have("users: 0001")
+    code = "import sys; print('django.core.management.commands.migrate' in sys.modules)"
+    assert project.manage("shell", "-c", code).stdout.split()[-1] == "False"
+
+
+def test_an_app_that_is_not_installed_changes_no_migrate(history: History) -> None:
+    """As where a test overrides INSTALLED_APPS."""
+    history.have("users: 0001 > 0002_prefs")
+    history.migrate()
+    history.lose("users.0002_prefs")
+    history.install(INSTALLED_APPS=history.labels)
+    assert "No migrations to apply" in history.migrate("users", "0001")
+    MigrationExecutor(connections["default"]).migrate([("users", None)])
+    assert history.recorded() == ["users.0002_prefs"]
+
+
 UNTOUCHED = """
 import pkgutil
 from importlib import import_module
 
 import django_rewind
+from django.core.management.commands import migrate
 from django.db.backends.base.creation import BaseDatabaseCreation
 from django.db.backends.sqlite3.schema import DatabaseSchemaEditor
 from django.db.migrations import executor, loader, recorder
@@ -201,6 +224,9 @@ for found in pkgutil.walk_packages(django_rewind.__path__, "django_rewind."):
 assert executor.MigrationLoader is loader.MigrationLoader
 assert executor.MigrationRecorder is recorder.MigrationRecorder
 assert not hasattr(DatabaseSchemaEditor._remake_table, "__wrapped__")
+migrate.Command()
+assert "django_rewind" not in migrate.Command.handle.__code__.co_filename
+assert "django_rewind" not in migrate.Command.__init__.__code__.co_filename
 assert not any(r[0][0] == "django_rewind" for r in post_migrate.receivers)
 print("untouched")
 """

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import django
 import pytest
-from django.core.management import CommandError
+from django.core.management import CommandError, call_command
+from django.core.management.commands.migrate import Command as Stock
+from django.db import connections
+from django.db.models.signals import pre_migrate
 
 from django_rewind import status
 from django_rewind.exceptions import StoreUnreadable, TableOutdated
+from django_rewind.history import of as history_of
 from django_rewind.models import MigrationCode
 from tests.history import History
 from tests.project import Project
@@ -364,13 +369,14 @@ def test_the_migrate_of_an_app_after_us_is_extended(loud: Project) -> None:
     assert loud.applied() == ["loud.0001", "users.0001"]
 
 
-def test_the_migrate_of_an_app_before_us_stands_alone(loud: Project) -> None:
+def test_the_migrate_of_an_app_before_us_reverses_ghosts_too(loud: Project) -> None:
     be_first(loud, "loud")
     output = loud.manage("migrate", "users", "0001")
     assert "loud" in output.stdout
-    assert "No migrations to apply" in output.stdout
+    assert "Loading users.0002_prefs from stored code... OK" in output.stdout
+    assert "Unapplying users.0002_prefs... OK" in output.stdout
     assert "(django_rewind.W001)" in output.stderr
-    assert "users.0002_prefs" in loud.applied()
+    assert loud.applied() == ["loud.0001", "users.0001"]
 
 
 def test_the_migrate_of_an_app_before_us_may_extend_ours(loud: Project) -> None:
@@ -381,6 +387,135 @@ def test_the_migrate_of_an_app_before_us_may_extend_ours(loud: Project) -> None:
     assert "loud" in output.stdout
     assert "Unapplying users.0002_prefs... OK" in output.stdout
     assert "W001" not in output.stderr
+
+
+# Whoever runs Django's own command
+
+
+def run_stock(history: History, *args: str, **options: Any) -> str:
+    out = StringIO()
+    history.forget_modules()
+    call_command(Stock(), *args, stdout=out, stderr=out, **options)
+    return out.getvalue()
+
+
+def test_djangos_own_command_reverses_ghosts_too(ghosts: History) -> None:
+    output = run_stock(ghosts, "users", "0001")
+    assert lines_with("Unapplying", output) == [
+        "Unapplying users.0003_age... OK",
+        "Unapplying users.0002_prefs... OK",
+    ]
+    assert ghosts.columns("users_thing") == ["id", "name"]
+    run_stock(ghosts, "users", "zero")
+    assert ghosts.recorded() == []
+
+
+def test_djangos_own_command_reverses_nothing_under_a_ghost(ghosts: History) -> None:
+    MigrationCode.objects.get(migration_name="0002_prefs").delete()
+    with pytest.raises(CommandError, match=r"users\.0002_prefs: it is recorded"):
+        run_stock(ghosts, "users", "zero")
+    assert ghosts.recorded() == EVERYTHING
+
+
+class ForEachDatabase(Stock):
+    def handle(self, *args: Any, **options: Any) -> None:
+        for alias in ("default", "other"):
+            super().handle(*args, **{**options, "database": alias})
+
+
+def test_each_run_of_djangos_handle_is_a_rollback_of_its_own(ghosts: History) -> None:
+    ghosts.find("users.0002_prefs", "users.0003_age")
+    ghosts.migrate("users", "0002_prefs", database="other")
+    ghosts.lose("users.0002_prefs", "users.0003_age")
+    out = StringIO()
+    call_command(ForEachDatabase(), "users", "0001", stdout=out, no_color=True)
+    assert lines_with("Unapplying", out.getvalue()) == [
+        "Unapplying users.0003_age... OK",
+        "Unapplying users.0002_prefs... OK",
+        "Unapplying users.0002_prefs... OK",
+    ]
+    assert ghosts.recorded() == ghosts.recorded(alias="other") == ["users.0001"]
+
+
+def test_a_migrate_inside_a_rollback_sees_no_ghost_of_it(ghosts: History) -> None:
+    """As of the schema of a tenant, under the same alias."""
+    seen = []
+
+    def migrate_too(**kwargs: Any) -> None:
+        pre_migrate.disconnect(migrate_too)
+        assert history_of(connections["default"]) is not None
+        pre_migrate.connect(note)
+        run_stock(ghosts, verbosity=0, skip_checks=True)
+
+    def note(**kwargs: Any) -> None:
+        pre_migrate.disconnect(note)
+        seen.append(history_of(connections["default"]))
+
+    pre_migrate.connect(migrate_too)
+    ghosts.migrate("users", "0001")
+    assert seen == [None]
+    assert ghosts.recorded() == ["users.0001"]
+
+
+# As that of django-tenants, which has the tenants in schemas.
+TENANTS = """\
+from django.conf import settings
+from django.core.management.base import BaseCommand
+from django.core.management.commands.migrate import Command as Stock
+from django.utils.module_loading import import_string
+
+
+class MigrateTenants(BaseCommand):
+    # Django 5.2 looks for it.
+    autodetector = getattr(Stock, "autodetector", None)
+
+    def add_arguments(self, parser):
+        Stock.add_arguments(self, parser)
+
+    def handle(self, *args, **options):
+        base = getattr(settings, "BASE_MIGRATE", None)
+        for alias in ("default", "other"):
+            self.stdout.write(f"Tenant {alias}")
+            command = import_string(base) if base else Stock
+            options["database"] = alias
+            command(stdout=self.stdout._out).execute(*args, **options)
+
+
+Command = MigrateTenants
+"""
+
+
+@pytest.mark.parametrize("base", ["", "django_rewind.management.commands.migrate"])
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_a_migrate_of_tenants_reverses_the_ghosts_of_each(
+    loud: Project, order: str, base: str
+) -> None:
+    commands = loud.folder / "loud" / "management" / "commands"
+    (commands / "migrate.py").write_text(TENANTS)
+    (commands / "migrate_tenants.py").write_text(
+        "from loud.management.commands.migrate import Command"
+    )
+    loud.manage("migrate", "--database=default")
+    setting = f"BASE_MIGRATE = '{base}.Command'\n" if base else ""
+    if order == "before":
+        loud.apps.remove("loud")
+        loud.apps.insert(0, "loud")
+    loud.configure(setting)
+    output = loud.manage("migrate_tenants", "users", "0001").stdout
+    assert lines_with("Tenant", output) == ["Tenant default", "Tenant other"]
+    assert lines_with("Unapplying", output) == ["Unapplying users.0002_prefs... OK"]
+    output = loud.manage("migrate", "users", "zero").stdout
+    assert lines_with("Tenant", output) == ["Tenant default", "Tenant other"]
+    assert len(lines_with("Unapplying users.0001... OK", output)) == 2
+    assert loud.applied() == ["loud.0001"]
+
+
+def test_rewind_needs_nothing_of_a_migrate_of_tenants(loud: Project) -> None:
+    path = loud.folder / "loud" / "management" / "commands" / "migrate.py"
+    path.write_text(TENANTS)
+    be_first(loud, "loud")
+    output = loud.manage("rewind", "--noinput").stdout
+    assert "Unapplying users.0002_prefs... OK" in output
 
 
 # Tracebacks

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from django.apps import AppConfig, apps
+from django.apps import AppConfig
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
@@ -23,18 +23,27 @@ def register() -> None:
 def check_migrate_command(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> list[checks.CheckMessage]:
-    if not _is_active():
+    if not conf.is_active():
         return []
-    from .commands import load_command
+    from .commands import load_command, stock_migrate
     from .management.commands.migrate import Command
 
     app, command = load_command("migrate")
     if isinstance(command, Command):
         return []
+    if isinstance(command, stock_migrate()):
+        loss = (
+            "--from-file and --from-stored are missing. Migrations whose files are "
+            "gone are reversed all the same."
+        )
+    else:
+        loss = (
+            "it does not extend Django's, and reverses migrations whose files are gone "
+            "only if it runs that."
+        )
     return [
         checks.Warning(
-            f"The migrate command of '{app}' hides that of django_rewind: migrations "
-            "whose files are gone cannot be reversed.",
+            f"The migrate command of '{app}' hides that of django_rewind: {loss}",
             hint=f"Put 'django_rewind' before '{app}' in INSTALLED_APPS.",
             id="django_rewind.W001",
         )
@@ -44,7 +53,7 @@ def check_migrate_command(
 def check_settings(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> list[checks.CheckMessage]:
-    if not _is_active():
+    if not conf.is_active():
         return []
     try:
         conf.check()
@@ -58,14 +67,9 @@ def check_databases(
     databases: Sequence[str] | None = None,
     **kwargs: Any,
 ) -> list[checks.CheckMessage]:
-    if not _is_active():
+    if not conf.is_active():
         return []
     return [message for alias in databases or () for message in _check_database(alias)]
-
-
-def _is_active() -> bool:
-    """Checks stay registered where a test overrides INSTALLED_APPS."""
-    return conf.is_enabled() and apps.is_installed("django_rewind")
 
 
 def _check_database(alias: str) -> list[checks.CheckMessage]:

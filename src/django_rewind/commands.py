@@ -187,3 +187,8 @@ def next_command(name: str) -> type[BaseCommand]:
         module = f"django.core.management.commands.{name}"
     command: type[BaseCommand] = import_module(module).Command
     return command
+
+
+def stock_migrate() -> Any:
+    """The Command of Django's own `migrate`, which a next one need not extend."""
+    return import_module("django.core.management.commands.migrate").Command

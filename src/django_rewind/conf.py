@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
@@ -15,6 +16,11 @@ from .exceptions import BadSetting
 def is_enabled() -> bool:
     """DJANGO_REWIND_ENABLED: False leaves Django untouched."""
     return bool(getattr(settings, "DJANGO_REWIND_ENABLED", True))
+
+
+def is_active() -> bool:
+    """Hooks and checks stay where a test overrides INSTALLED_APPS."""
+    return is_enabled() and apps.is_installed("django_rewind")
 
 
 def excluded_apps() -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -17,7 +18,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.state import AppConfigStub
 from django.db.models.signals import post_migrate
 
-from . import notice
+from . import notice, runs
 from .ahead import refusing_at_the_start
 from .backfill import UID, after_migrate
 from .keepdb import RewindingWhatWasKept, replacing_outdated_clones
@@ -31,6 +32,8 @@ from .recorder import (
     noting_initial_fakes,
 )
 from .remake import keeping_what_ghosts_added
+
+MIGRATE = "django.core.management.commands.migrate"
 
 _originals: list[tuple[Any, str, Any]] = []
 
@@ -57,6 +60,7 @@ def install() -> None:
     _rebind(MigrationExecutor, "detect_soft_applied", noting_initial_fakes)
     _rebind(MigrationExecutor, "migration_plan", planned_under_lock)
     _rebind(BaseCommand, "check_migrations", notice.beside_unapplied)
+    _rebind(BaseCommand, "__init__", _reaching_migrate)
     _rebind(DatabaseSchemaEditor, "_remake_table", keeping_what_ghosts_added)
     _rebind(BaseDatabaseCreation, "create_test_db", RewindingWhatWasKept)
     _rebind(BaseDatabaseCreation, "clone_test_db", replacing_outdated_clones)
@@ -77,7 +81,7 @@ def knowing_app(app_label: str) -> Iterator[None]:
     It looks it up for no other reason than to validate it. Loaders and signals have
     the registry itself, and go on without the app.
     """
-    module: Any = import_module("django.core.management.commands.migrate")
+    module: Any = import_module(MIGRATE)
     before = module.apps
     module.apps = _AppsAndOne(app_label)
     try:
@@ -119,6 +123,29 @@ def _noting_what_was_applied(apply_migration: Callable[..., Any]) -> Callable[..
         return apply_migration(self, state, migration, fake, *args, **kw)
 
     return apply
+
+
+def _reaching_migrate(init: Callable[..., None]) -> Callable[..., None]:
+    """Rebind handle() of Django's migrate when the first command is made of it.
+
+    Not before, since that would import its module in every process, and before other
+    apps have changed what it imports.
+    """
+
+    @wraps(init)
+    def make(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        module = sys.modules.get(MIGRATE)
+        # Another thread may be importing it.
+        stock = getattr(module, "Command", None)
+        if (
+            stock is not None
+            and isinstance(self, stock)
+            and not any(owner is stock for owner, *_ in _originals)
+        ):
+            _rebind(stock, "handle", lambda h: runs.rolling_back(h, knowing_app))
+
+    return make
 
 
 def _rebind(owner: Any, name: str, change: Callable[[Any], Any]) -> None:

@@ -20,6 +20,7 @@ from ...commands import (
     check_app_label,
     find_connection,
     load_command,
+    stock_migrate,
 )
 from ...exceptions import RUN_AGAIN, RewindError, Stopped
 from ...execution import Output, Tally
@@ -382,6 +383,9 @@ class Command(DatabaseCommand):
         """As `migrate` shows its progress."""
         command: Any
         _, command = load_command("migrate")
+        if not isinstance(command, stock_migrate()):
+            # As that of django-tenants, which runs Django's for each schema.
+            command = stock_migrate()()
         command.stdout, command.style = self.stdout, self.style
         command.verbosity = self.verbosity
         progress = pulse.around(command.migration_progress_callback)
