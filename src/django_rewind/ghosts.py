@@ -301,11 +301,11 @@ class Ghosts:
         self, key: Key, reason: Unreachable, code: MigrationCode | None
     ) -> None:
         self.unreachable[key] = reason
-        self.dependencies[key] = _known_dependencies(code)
+        self.dependencies[key] = known_dependencies(code)
 
     def _add_stub(self, key: Key, code: MigrationCode | None) -> None:
         migration: Any = Stub(key[1], key[0])
-        migration.dependencies = list(_known_dependencies(code) or [])
+        migration.dependencies = list(known_dependencies(code) or [])
         if not any(app_label == key[0] for app_label, _ in migration.dependencies):
             migration.dependencies += self._recorded_before(key)
         self._add(migration)
@@ -371,7 +371,7 @@ class Ghosts:
         return files.migrated_apps | files.unmigrated_apps | {a for a, _ in self.loaded}
 
 
-def _known_dependencies(code: MigrationCode | None) -> Collection[Key] | None:
+def known_dependencies(code: MigrationCode | None) -> Collection[Key] | None:
     """None also of a row that does not verify: what it says was not signed."""
     if code is None or not signing.is_verified(code):
         return None

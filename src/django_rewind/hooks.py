@@ -21,6 +21,7 @@ from django.db.models.signals import post_migrate
 from . import notice, runs
 from .ahead import refusing_at_the_start
 from .backfill import UID, after_migrate
+from .beneath import refusing_under_ghosts
 from .keepdb import RewindingWhatWasKept, replacing_outdated_clones
 from .loader import SeesGhosts
 from .locks import planned_under_lock
@@ -49,7 +50,9 @@ def install() -> None:
     _rebind(
         MigrationExecutor,
         "migrate",
-        lambda migrate: journalling_plan(refusing_at_the_start(migrate)),
+        lambda migrate: journalling_plan(
+            refusing_at_the_start(refusing_under_ghosts(migrate))
+        ),
     )
     _rebind(
         MigrationExecutor,

@@ -468,7 +468,7 @@ def _problems(
     if rollback.changes and not in_the_way:
         drops = effects.drops(rollback.runner.connection, rollback.changes)
         problems += references.in_the_way(rollback.runner, rollback.plan, drops)
-        staying = _not_as_their_files(ghosts, chosen, rollback.keys)
+        staying = _not_as_their_files(ghosts, chosen, rollback.records)
         problems += references.in_files(ghosts.files, staying, drops)
         problems += _absent(rollback)
         problems += effects.problems(rollback.runner.connection, rollback.changes)

@@ -1,0 +1,89 @@
+"""Nothing is reversed under a ghost that stays, whoever drives the executor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations import Migration
+
+from . import conf, history, status, store
+from .exceptions import Problem, Refused
+from .models import Key
+from .terminal import manage, quoted
+
+
+def refusing_under_ghosts(migrate: Callable[..., Any]) -> Callable[..., Any]:
+    """Extends migrate() of MigrationExecutor.
+
+    A rollback of ours has a history, and has checked more than this.
+    """
+
+    @wraps(migrate)
+    def migrate_if_no_ghost_stays(
+        self: Any,
+        targets: Any,
+        plan: Any = None,
+        state: Any = None,
+        fake: bool = False,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        if conf.is_active() and not fake and history.of(self.connection) is None:
+            if plan is None:
+                plan = self.migration_plan(targets)
+            if plan and plan[0][1]:
+                _check(self.connection, [migration for migration, _ in plan])
+        return migrate(self, targets, plan, state, fake, *args, **kwargs)
+
+    return migrate_if_no_ghost_stays
+
+
+def _check(connection: BaseDatabaseWrapper, plan: Sequence[Migration]) -> None:
+    """Raises Refused."""
+    answers = status.read(connection, compare=False)
+    ghosts = [key for key, answer in answers.items() if answer.is_ghost]
+    if not ghosts:
+        return
+    problems = list(_problems(connection, plan, ghosts, list(answers)))
+    if problems:
+        raise Refused(f"reverse {plan[-1]}", problems)
+
+
+def _problems(
+    connection: BaseDatabaseWrapper,
+    plan: Sequence[Migration],
+    ghosts: Sequence[Key],
+    recorded: Sequence[Key],
+) -> Iterator[Problem]:
+    # Late, since most runs meet no ghost.
+    from . import planning
+    from .ghosts import known_dependencies
+
+    codes = store.fetch(connection, ghosts)
+    steps = {
+        key
+        for step in plan
+        for key in [planning.key_of(step), *map(tuple, step.replaces)]
+    }
+    after: dict[Key, Key] = {}
+    for step in plan:
+        key = planning.key_of(step)
+        later = planning.recorded_after(key, recorded, step.replaces)
+        after.update(dict.fromkeys(later, key))
+    for ghost in ghosts:
+        needed = steps.intersection(known_dependencies(codes.get(ghost)) or ())
+        if needed:
+            fact = "it depends on {}.{}".format(*min(needed))
+        elif ghost in after:
+            fact = "it was applied after {}.{}".format(*after[ghost])
+        else:
+            continue
+        remedy = manage(f"migrate {quoted(ghost[0])} NAME", connection.alias)
+        yield Problem(
+            *ghost,
+            f"its file is missing, and {fact}.",
+            f"{remedy} goes back to the one before it; run that first.",
+        )
