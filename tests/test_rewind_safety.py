@@ -1072,6 +1072,17 @@ def test_a_ghost_that_points_at_a_model_of_an_app_with_capitals(
     assert history.columns("Shop_thing") == ["id", "name"]
 
 
+def test_a_ghost_that_inherits_from_a_model_of_an_app_with_capitals(
+    history: History,
+) -> None:
+    history.have("Shop: 0001")
+    child = CHILD.replace("users", "Shop").replace("Shop.thing", "Shop.Thing")
+    history.make_ghost("Shop.0002_boss", child, [("Shop", "0001")])
+    code, text = rewind(history)
+    assert code == 0, text
+    assert "Shop_boss" not in history.tables()
+
+
 def test_a_swappable_model_of_an_app_with_capitals(history: History) -> None:
     history.have("Shop: 0001")
     create = """

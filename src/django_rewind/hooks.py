@@ -119,8 +119,7 @@ def _noting_what_was_applied(apply_migration: Callable[..., Any]) -> Callable[..
             from . import unfinished
 
             if not hasattr(self, "_whole"):
-                found = unfinished.find(self.connection)
-                self._whole = {begun.key for begun in found if begun.is_whole}
+                self._whole = unfinished.whole(self.connection)
             # Else a rollback would take its record alone.
             step.fake = step.key not in self._whole
         return apply_migration(self, state, migration, fake, *args, **kw)

@@ -151,10 +151,12 @@ def _inherited_fields(model: ModelState, state: ProjectState) -> Iterator[str]:
     """Raises KeyError for a base that is not there."""
     for base in model.bases:
         if isinstance(base, str):
-            label, name = base.lower().split(".", 1)
+            # As Apps.get_model() has it, case matters in the label of the app alone.
+            label, name = base.split(".", 1)
             if label not in state.real_apps:
-                yield from state.models[label, name].fields
-                yield from _inherited_fields(state.models[label, name], state)
+                parent = state.models[label, name.lower()]
+                yield from parent.fields
+                yield from _inherited_fields(parent, state)
 
 
 def missing_dependencies(

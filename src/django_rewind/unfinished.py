@@ -10,12 +10,14 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import NamedTuple
 
+from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.executor import MigrationExecutor
 
 from . import chronicle, effects, journal, source, store
 from .actions import APPLY
 from .chronicle import Event
+from .exceptions import RewindError
 from .models import Key
 from .terminal import manage, on_one_line, quoted, shortened
 
@@ -106,6 +108,14 @@ def find(connection: BaseDatabaseWrapper) -> list[Unfinished]:
         )
         for key, event in found.items()
     ]
+
+
+def whole(connection: BaseDatabaseWrapper) -> set[Key]:
+    """Those of which all is there; none if that cannot be read. Never raises."""
+    try:
+        return {begun.key for begun in find(connection) if begun.is_whole}
+    except (RewindError, DatabaseError):
+        return set()
 
 
 def _whole(connection: BaseDatabaseWrapper, keys: Collection[Key]) -> set[Key]:
