@@ -9,9 +9,8 @@ would stop half-way.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
-from django.core.exceptions import FieldDoesNotExist
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import strip_quotes
 from django.db.migrations import Migration
@@ -58,6 +57,10 @@ POSTGRESQL = """
         AND needed.classid = 'pg_rewrite'::regclass
     ORDER BY 1, 2, 3, 5
 """
+
+
+# A table, or one of its columns.
+Name = tuple[str, Optional[str]]
 
 
 class Reference(NamedTuple):
@@ -126,15 +129,13 @@ def in_files(
     were made anew from the models, or renumbered and recorded with --fake, the file
     stands for what other code did.
     """
-    if not drops:
+    if not (drops and staying):
         return
     connection: Any = files.connection
-    owners: dict[tuple[str, str | None], Key] = {}
-    for key in staying:
-        owners.update(dict.fromkeys(_made_by(files, key), key))
+    makers = _makers(files, staying, {(drop.table, drop.column) for drop in drops})
     for drop in drops:
-        owner = owners.get((drop.table, drop.column))
-        if owner is not None:
+        maker = makers.get((drop.table, drop.column))
+        if maker is not None:
             what = f"table {drop.table}"
             if drop.column is not None:
                 what = f"column {drop.table}.{drop.column}"
@@ -142,38 +143,43 @@ def in_files(
             how = prune and f", as {prune} does with all that are gone"
             yield Problem(
                 *drop.key,
-                f"it would drop the {what}, which the file of {'.'.join(owner)} makes "
+                f"it would drop the {what}, which the file of {'.'.join(maker)} makes "
                 "too, and that is applied.",
                 f"If that file stands for it now, remove its record alone{how}.",
             )
 
 
-def _made_by(files: MigrationLoader, key: Key) -> Collection[tuple[str, str | None]]:
-    """Tables, and columns as well, that the file of a migration makes."""
-    if key not in files.graph.nodes:
-        return ()
-    try:
-        before, after = (
-            _names(files.project_state(key, at_end=at_end), files.connection)
-            for at_end in (False, True)
-        )
-    except (KeyError, ValueError, FieldDoesNotExist):
-        # Before it, other code was applied than the files have.
-        return ()
-    return after - before
+def _makers(
+    files: MigrationLoader, staying: Collection[Key], wanted: Collection[Name]
+) -> dict[Name, Key]:
+    """Which of `staying` makes each of these tables and columns, by its file."""
+    graph, state = files.graph, ProjectState(real_apps=files.unmigrated_apps)
+    order = dict.fromkeys(
+        key for leaf in graph.leaf_nodes() for key in graph.forwards_plan(leaf)
+    )
+    found: dict[Name, Key] = {}
+    for key in order:
+        before = _present(state, wanted, files.connection) if key in staying else set()
+        graph.nodes[key].mutate_state(state, preserve=False)
+        if key in staying:
+            made = _present(state, wanted, files.connection) - before
+            found.update(dict.fromkeys(made, key))
+    return found
 
 
-def _names(state: ProjectState, connection: Any) -> set[tuple[str, str | None]]:
+def _present(
+    state: ProjectState, wanted: Collection[Name], connection: Any
+) -> set[Name]:
+    """Those of the names that a state has."""
     convert = connection.introspection.identifier_converter
-    found: set[tuple[str, str | None]] = {
-        (table, None) for table in _tables(state, connection)
-    }
+    tables = {table for table, _ in wanted}
+    found: set[Name] = {(table, None) for table in _tables(state, connection)}
     for model in filter(_has_table, state.models.values()):
         table = convert(strip_quotes(naming.table(model)))
-        for name, field in model.fields.items():
+        for name, field in model.fields.items() if table in tables else ():
             if not field.many_to_many and (column := naming.named(name, field).column):
                 found.add((table, convert(strip_quotes(column))))
-    return found
+    return found.intersection(wanted)
 
 
 def _extensions_in_the_way(
