@@ -482,32 +482,264 @@ def refusals(history: History, **options: Any) -> list[str]:
     return [line.strip() for line in str(error.value).splitlines()[1:]]
 
 
-@pytest.mark.only("mysql")
-@pytest.mark.parametrize("to", [None, "then"])
-def test_a_stop_on_the_way_forward_says_what_to_undo(
-    history: History, monkeypatch: pytest.MonkeyPatch, to: str | None
-) -> None:
+# On the way forward in a run of rewind
+
+FORWARD = pytest.mark.parametrize("to", [None, "then"])
+
+
+@pytest.fixture
+def forward(history: History) -> History:
+    """A ghost, and three columns to add, without a transaction on any database."""
     history.have("users: 0001")
-    history.write("users.0002_two", TWO, [("users", "0001")])
+    history.write("users.0002_three", THREE, [("users", "0001")])
+    history.make_not_atomic("users.0002_three")
     history.migrate()
     history.run("restore_point", "then")
     history.migrate("users", "0001")
-    history.lose("users.0002_two")
+    history.lose("users.0002_three")
     history.make_ghost("users.0002_x", ADD.format("x"), [("users", "0001")])
-    history.find("users.0002_two")
+    history.find("users.0002_three")
+    return history
+
+
+def stop_forward(
+    history: History,
+    monkeypatch: pytest.MonkeyPatch,
+    column: str = "b",
+    *,
+    after: bool,
+    killed: bool = False,
+    **options: Any,
+) -> str:
+    """A rewind that ends when that column is added; what it says last."""
+    editor: Any = type(connection.schema_editor())
+    add = editor.add_field
+
+    def fail(self: Any, model: type[Model], field: Any) -> None:
+        if after or self.collect_sql or field.column != column:
+            add(self, model, field)
+        if field.column == column and not self.collect_sql:
+            raise OSError("the disk is gone")
+
     with monkeypatch.context() as patch:
-        fail_forward(patch, killed=False)
+        patch.setattr(editor, "add_field", fail)
+        if killed:
+            patch.setattr(
+                journal.Step, "fail", lambda step, e: step.run.forget_last(connection)
+            )
         with pytest.raises(CommandError, match="Stopped at") as error:
-            rewind(history, to=to, migrate=True)
-    then = "the same command again" if to else "'manage.py migrate'"
-    assert str(error.value).splitlines()[-1].strip() == (
-        "Undo by hand what of it is there; 'manage.py sqlmigrate users 0002_two' "
-        f"shows its SQL. Then remove the cause and run {then}."
+            rewind(history, migrate=True, **options)
+    assert error.value.returncode == 3
+    return str(error.value).splitlines()[-1].strip()
+
+
+def applied_in_part() -> Half:
+    (half,) = (
+        half
+        for half in halfway.find_applied(journal.read(connection)).values()
+        if half.is_begun
     )
-    assert "users.0002_two: applying it failed, on 2" in str(error.value)
-    history.sql("ALTER TABLE users_thing DROP COLUMN a")
-    rewind(history, to=to, migrate=True)
-    assert history.columns("users_thing") == ["id", "name", "a", "b"]
+    return half
+
+
+@FORWARD
+@pytest.mark.parametrize("killed", [True, False])
+def test_what_was_applied_in_part_goes_on_between_two_operations(
+    forward: History, monkeypatch: pytest.MonkeyPatch, to: str | None, killed: bool
+) -> None:
+    said = stop_forward(forward, monkeypatch, after=False, to=to, killed=killed)
+    assert said == (
+        "Remove the cause and run the same command again: it goes on from there."
+    )
+    assert forward.columns("users_thing") == ["id", "name", "a"]
+    # More than once.
+    stop_forward(forward, monkeypatch, "c", after=False, to=to, killed=killed)
+    assert applied_in_part().done == "Add field a to thing, Add field b to thing"
+    goes_on = (
+        "users.0002_three goes on after: Add field a to thing, Add field b to thing."
+    )
+    assert goes_on in rewind(forward, to=to, migrate=True, plan=True)
+    rewind(forward, to=to, migrate=True)
+    assert forward.columns("users_thing") == ["id", "name", "a", "b", "c"]
+    assert forward.recorded() == ["users.0001", "users.0002_three"]
+    assert failures() == ""
+    assert not list(journal.broken_links(journal.read(connection)))
+    forward.lose("users.0002_three")
+    rewind(forward)
+    assert forward.columns("users_thing") == ["id", "name"]
+
+
+@FORWARD
+def test_where_it_can_go_on_it_is_named_until_it_does(
+    forward: History, monkeypatch: pytest.MonkeyPatch, to: str | None
+) -> None:
+    stop_forward(forward, monkeypatch, after=False)
+    remedy = (
+        "These operations were applied: Add field a to thing. 'manage.py rewind "
+        "--migrate' goes on from there. If you undo it by hand: 'manage.py rewind "
+        "--mended' first."
+    )
+    (said,) = refusals(forward)
+    assert failures() == said
+    assert said.startswith("users.0002_three: applying it failed, on 2")
+    assert said.endswith(remedy)
+    forward.sql("ALTER TABLE users_thing DROP COLUMN a")
+    rewind(forward, to=to, mended=True, migrate=True)
+    assert forward.columns("users_thing") == ["id", "name", "a", "b", "c"]
+    assert failures() == ""
+
+
+@FORWARD
+@pytest.mark.parametrize("killed", [True, False])
+def test_what_was_applied_in_part_gives_the_sql_to_finish_it(
+    forward: History, monkeypatch: pytest.MonkeyPatch, to: str | None, killed: bool
+) -> None:
+    by_hand = stop_forward(forward, monkeypatch, after=True, to=to, killed=killed)
+    assert by_hand == (
+        "Finished: 'manage.py migrate users 0002_three --fake' records it. Undone: "
+        "'manage.py rewind --mended' forgets it, and 'manage.py migrate' applies it as "
+        "a whole."
+    )
+    with pytest.raises(CommandError, match="0002_three was applied in part") as error:
+        rewind(forward, to=to, migrate=True)
+    assert error.value.returncode == 2
+    first, *lines, last = str(error.value).splitlines()
+    assert first.endswith(". Nothing was changed now.")
+    assert last == by_hand
+    assert lines[:2] == [
+        "Operations that were applied: Add field a to thing.",
+        "It stopped in: Add field b to thing.",
+    ]
+    assert "rewind --migrate' says what is to be done by hand." in failures()
+    half = applied_in_part()
+    if killed:
+        assert f"  This may have run, look: {half.unsure}" in lines
+    else:
+        assert [f"  This ran: {sql}" for sql in half.ran] == lines[
+            2 : 2 + len(half.ran)
+        ]
+    for sql in half.to_finish():
+        if sql != half.unsure:
+            forward.sql(sql)
+    assert forward.columns("users_thing") == ["id", "name", "a", "b", "c"]
+    forward.migrate("users", "0002_three", fake=True)
+    assert failures() == ""
+    # And it is as if it had been recorded then.
+    forward.lose("users.0002_three")
+    assert "users.0002_three (ghost; from stored code)" in rewind(forward)
+    assert forward.columns("users_thing") == ["id", "name"]
+
+
+@pytest.mark.parametrize("after", [True, False])
+def test_what_was_applied_in_part_and_is_gone_gives_the_sql_to_undo_it(
+    forward: History, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    stop_forward(forward, monkeypatch, after=after)
+    forward.lose("users.0002_three")
+    with pytest.raises(SystemExit) as exit_code:
+        rewind(forward, check_only=True)
+    assert exit_code.value.code == 1
+    with pytest.raises(CommandError, match="0002_three was applied in part") as error:
+        rewind(forward)
+    assert error.value.returncode == 2
+    undo = list(applied_in_part().to_undo())
+    assert "Or to undo by hand what is done:\n  " + "\n  ".join(undo) in str(
+        error.value
+    )
+    assert str(error.value).splitlines()[-1] == (
+        "Undone: 'manage.py rewind --mended' forgets it. Finished: 'manage.py migrate "
+        "users 0002_three --fake' records it where its file is."
+    )
+    for sql in undo:
+        forward.sql(sql)
+    assert forward.columns("users_thing") == ["id", "name"]
+    rewind(forward, mended=True)
+    assert "Nothing to rewind in database" in rewind(forward)
+    assert failures() == ""
+
+
+def test_what_was_applied_in_part_does_not_go_on_with_another_file(
+    forward: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_forward(forward, monkeypatch, after=False)
+    path = forward.path("users.0002_three")
+    path.write_text(path.read_text().replace("IntegerField", "TextField"))
+    with pytest.raises(CommandError, match="0002_three was applied in part"):
+        rewind(forward, migrate=True)
+    assert "It was applied in part, and its file is another now." in failures()
+    assert forward.columns("users_thing") == ["id", "name", "a"]
+
+
+def test_after_some_steps_only_a_run_of_rewind_goes_on(
+    forward: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = stop_forward(forward, monkeypatch, after=False, steps=1)
+    assert said == "Remove the cause and run 'manage.py rewind --migrate'."
+    rewind(forward, migrate=True)
+    assert forward.columns("users_thing") == ["id", "name", "a", "b", "c"]
+
+
+def test_of_what_nothing_was_applied_nothing_is_left(
+    forward: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_forward(forward, monkeypatch, "a", after=False)
+    assert failures() == ""
+    rewind(forward, migrate=True)
+    assert forward.columns("users_thing") == ["id", "name", "a", "b", "c"]
+
+
+@pytest.mark.only("mysql", "postgresql")
+@pytest.mark.parametrize("killed", [True, False])
+@pytest.mark.parametrize("failing", ["CREATE TABLE", "FOREIGN KEY"])
+def test_what_runs_after_all_operations_is_journalled_too(
+    history: History, monkeypatch: pytest.MonkeyPatch, killed: bool, failing: str
+) -> None:
+    history.have("users: 0001")
+    history.migrate()
+    text = f"{ADD.format('x')}\n{REFERRING}"
+    history.write("users.0002_other", text, [("users", "0001")])
+    history.make_not_atomic("users.0002_other")
+    editor: Any = type(connection.schema_editor())
+    execute = editor.execute
+
+    def fail(self: Any, sql: Any, params: Any = ()) -> Any:
+        if failing in str(sql) and not self.collect_sql:
+            raise DatabaseError("the disk is gone")
+        return execute(self, sql, params)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(editor, "execute", fail)
+        if killed:
+            patch.setattr(journal.Step, "fail", lambda step, error: None)
+        with pytest.raises(CommandError, match="Stopped at"):
+            rewind(history, migrate=True)
+    half = applied_in_part()
+    assert half.can_go_on is not killed
+    if killed:
+        assert failing in half.unsure
+        for sql in half.to_finish():
+            if not sql.startswith("--"):
+                history.sql(sql)
+        history.migrate("users", "0002_other", fake=True)
+    else:
+        rewind(history, migrate=True)
+    with connection.cursor() as cursor:
+        found = connection.introspection.get_constraints(cursor, "users_other")
+    assert [c["foreign_key"] for c in found.values() if c["foreign_key"]] == [
+        ("users_thing", "id")
+    ]
+    assert failures() == ""
+
+
+def test_a_plain_migrate_journals_no_statements(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history.have("users: 0001")
+    history.write("users.0002_three", THREE, [("users", "0001")])
+    history.make_not_atomic("users.0002_three")
+    history.migrate()
+    events = {entry.fields.get("event") for entry in journal.read(connection)}
+    assert events <= {journal.STARTED, journal.DONE}
 
 
 # What a migration of anybody does is done once, and not to tell its SQL.

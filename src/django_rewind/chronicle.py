@@ -61,7 +61,7 @@ class Event(NamedTuple):
 def tell(entries: Iterable[Entry]) -> list[Event]:
     """Oldest first, by when each began."""
     found: dict[object, Event] = {}
-    for entry in _expand(entries):
+    for entry in expand(entries):
         fields = entry.fields
         step = fields.get("step")
         key = fields.get("run"), step
@@ -77,7 +77,7 @@ def tell(entries: Iterable[Entry]) -> list[Event]:
     return list(found.values())
 
 
-def _expand(entries: Iterable[Entry]) -> Iterator[Entry]:
+def expand(entries: Iterable[Entry]) -> Iterator[Entry]:
     """With an entry for the begin of each step that another one announced."""
     planned: dict[object, list[tuple[int, Key]]] = {}
     for entry in entries:

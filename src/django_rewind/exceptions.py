@@ -129,15 +129,16 @@ class Refused(RewindError):
 
 
 class HalfDone(RewindError):
-    """A migration of which a run before reversed a part, between two commits."""
+    """A migration of which a run before did a part, between two commits."""
 
     def __init__(
-        self, key: tuple[str, str], alias: str, at: str, described: str
+        self, key: tuple[str, str], what: str, at: str, described: str, remedy: str
     ) -> None:
+        """`what`: "reversed" or "applied"."""
         self.key = key
         super().__init__(
-            "{}.{} was reversed in part, on {}. Nothing was changed now.\n{}\n"
-            "{}".format(*map(on_one_line, key), at, described, by_hand(key[0], alias))
+            f"{on_one_line('.'.join(key))} was {what} in part, on {at}. Nothing was "
+            f"changed now.\n{described}\n{remedy}"
         )
 
 
@@ -148,6 +149,21 @@ def by_hand(app_label: str, alias: str) -> str:
         f"Finished: {fake}, with the migration before it, removes its record. Undone: "
         f"{manage('rewind --mended', alias)} reverses it as a whole, or lets it stay "
         "where its file is here."
+    )
+
+
+def applied_by_hand(key: tuple[str, str], alias: str, *, has_file: bool) -> str:
+    """The same after one that was applied in part."""
+    recording = manage("migrate {} {} --fake".format(*map(quoted, key)), alias)
+    mended = manage("rewind --mended", alias)
+    if has_file:
+        return (
+            f"Finished: {recording} records it. Undone: {mended} forgets it, and "
+            f"{manage('migrate', alias)} applies it as a whole."
+        )
+    return (
+        f"Undone: {mended} forgets it. Finished: {recording} records it where its file "
+        "is."
     )
 
 

@@ -71,6 +71,10 @@ def stopped_forward(
         found = []
     for one in found:
         if one.run == journal.current().id:
+            if one.half is not None:
+                remedy = RUN_AGAIN if one.can_go_on else one.remedy
+                told = one.half.describe()
+                return Stopped(tally.done, tally.left, error, told, remedy)
             what = f"{'.'.join(one.key)}: {one.fact}"
             remedy = f"{one.undoing} Then remove the cause and run {then}."
             return Stopped(tally.done, tally.left, error, what, remedy)

@@ -182,6 +182,8 @@ class Step:
         self.last: Key | None = key
         self.records: dict[Key, str] = {}
         self.details: dict[str, Any] = {}
+        # What is told of it if it fails.
+        self.sum_up: Callable[[], dict[str, Any]] = dict
         # What its code made when it was applied.
         self.kinds: list[str] | None = None
         self.is_done = False
@@ -220,7 +222,8 @@ class Step:
         self.run.forget_last(self.connection)
         reason = f"{type(error).__name__}: {error}".rstrip(": ")
         digest = self.records.get(self.key, "")
-        self.write(FAILED, digest=digest, error=reason[:2000], seconds=self._seconds())
+        told = {"error": reason[:2000], "seconds": self._seconds(), **self.sum_up()}
+        self.write(FAILED, digest=digest, **told)
 
     def write(self, event: str, **more: Any) -> None:
         fields = {

@@ -29,8 +29,16 @@ from . import (
 )
 from .adoption import Adoption
 from .effects import Effects
-from .exceptions import HalfDone, Problem, Refused, RewindError
+from .exceptions import (
+    HalfDone,
+    Problem,
+    Refused,
+    RewindError,
+    applied_by_hand,
+    by_hand,
+)
 from .ghosts import Ghosts
+from .halfway import Half
 from .importer import FakedMigration, StoredMigration
 from .models import Key
 from .planning import key_of
@@ -184,15 +192,23 @@ def mends(plan: Plan) -> bool:
 def refuse_unfinished(plan: Plan, request: Request) -> None:
     """What the rest of the plan would leave as it is, and end with "done" all the same.
 
-    Raises Refused. What has its file here is for `migrate`, which knows whether it was
-    undone by hand; but for what is there as a whole.
+    Raises Refused, or HalfDone. What has its file here is for `migrate`, which goes on,
+    or knows whether it was undone by hand; but for what is there as a whole, or of
+    which it is known that only a person can go on.
     """
     has_more = request.migrate or plan.waits or bool(plan.steps)
-    problems = [
-        Problem(*begun.key, begun.fact, begun.remedy)
+    found = [
+        begun
         for begun in plan.unfinished
-        if begun.is_whole or not (begun.has_file and has_more)
+        if begun.is_whole
+        or not (begun.has_file and has_more)
+        or (request.migrate and begun.half and not begun.can_go_on)
     ]
+    for begun in found:
+        if begun.half is not None and not begun.can_go_on:
+            told = begun.half.describe()
+            raise HalfDone(begun.key, "applied", begun.half.at, told, begun.remedy)
+    problems = [Problem(*begun.key, begun.fact, begun.remedy) for begun in found]
     if problems:
         raise Refused(_goal(request), problems)
 
@@ -227,7 +243,30 @@ def _for_point(connection: BaseDatabaseWrapper, request: Request, text: str) -> 
     again = reapplication.prepare(
         connection, point, missing, rollback, seen[0], fake=request.fake
     )
-    return describer.plan(again=again)
+    halves = {} if request.fake else halfway.find_applied(journal.read(connection))
+    begun = {k: half for k, half in halves.items() if half.is_begun}
+    if request.mended:
+        mended = [k for k in map(key_of, again.plan) if k in begun]
+        return describer.plan(again=again, mended=mended)
+    return describer.plan(notes=list(_going_on(again, begun)), again=again)
+
+
+def _going_on(again: Reapplication, halves: Mapping[Key, Half]) -> Iterator[str]:
+    """What a run before left half-applied and goes on; raises HalfDone if it cannot."""
+    for migration in again.plan:
+        half = halves.get(key_of(migration))
+        if half is None:
+            continue
+        if not half.can_go_on_with(again.digest(migration)):
+            has_file = not isinstance(migration, StoredMigration)
+            alias = again.runner.connection.alias
+            remedy = applied_by_hand(half.key, alias, has_file=has_file)
+            raise HalfDone(half.key, "applied", half.at, half.describe(), remedy)
+        yield _goes_on(half.key, half)
+
+
+def _goes_on(key: Key, half: Half) -> str:
+    return on_one_line("{}.{} goes on after: {}.".format(*key, half.done))
 
 
 def _for_ghosts(connection: BaseDatabaseWrapper, request: Request) -> Plan:
@@ -273,7 +312,12 @@ def _for_ghosts(connection: BaseDatabaseWrapper, request: Request) -> Plan:
         mended = _half_reversed(connection, request, seen[0], rollback)
         mended += [one.key for one in begun]
         begun = []
-    notes.extend(map(str, begun))
+    notes.extend(
+        _goes_on(one.key, one.half)
+        if request.migrate and one.half and one.can_go_on
+        else str(one)
+        for one in begun
+    )
     plan = _Describer(connection, request, rollback).plan(
         kept, notes, waiting, mended=mended
     )
@@ -386,8 +430,9 @@ class _Describer:
                 continue
             half = halves[key]
             if not half.can_go_on:
-                raise HalfDone(key, self.connection.alias, half.at, half.describe())
-            yield "{}.{} goes on after: {}.".format(*key, half.done)
+                remedy = by_hand(key[0], self.connection.alias)
+                raise HalfDone(key, "reversed", half.at, half.describe(), remedy)
+            yield _goes_on(key, half)
 
     def _effects(self) -> Effects:
         rollback = self.rollback

@@ -93,6 +93,14 @@ class StoresCode(MigrationRecorder):
         )
         return code.digest if code else ""
 
+    def digest_of(self, key: Key) -> str:
+        """Of the code that is applied; empty if it cannot be read."""
+        stored = history.of(self.connection)
+        if stored and key in stored.codes:
+            return stored.codes[key].digest
+        code = (self._read or {}).get(key)
+        return code.digest if code else source.digest_of_file(key)
+
     def _transaction(self) -> AbstractContextManager[Any]:
         if self.connection.in_atomic_block:
             # The migration's own.
@@ -211,10 +219,37 @@ def journalling_apply(apply_migration: Callable[..., Any]) -> Callable[..., Any]
             # Somebody's own executor, with a recorder of its own.
             return apply_migration(self, state, migration, fake, *args, **kw)
         is_faked = getattr(migration, "is_faked", False)
-        with self.recorder.taking(APPLY, migration, fake=fake or is_faked):
+        taking = self.recorder.taking(APPLY, migration, fake=fake or is_faked)
+        with taking, _going_on(self.recorder, migration):
             return apply_migration(self, state, migration, fake, *args, **kw)
 
     return apply
+
+
+@contextmanager
+def _going_on(recorder: StoresCode, migration: Any) -> Iterator[None]:
+    """In a run of `rewind`, which begun once more goes on where it stopped."""
+    # Late, as for the journal itself.
+    from . import halfway, journal
+
+    if not journal.is_running():
+        yield
+        return
+    original = migration.apply
+
+    def apply(state: Any, schema_editor: Any, *args: Any, **kw: Any) -> Any:
+        if schema_editor.atomic_migration:
+            return original(state, schema_editor, *args, **kw)
+        code = recorder.digest_of((migration.app_label, migration.name))
+        return halfway.apply(
+            recorder.step, migration, code, original, state, schema_editor
+        )
+
+    migration.apply = apply
+    try:
+        yield
+    finally:
+        del migration.apply
 
 
 def journalling_unapply(unapply_migration: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,12 +1,13 @@
 """Migrations that were begun to be applied, and are not recorded.
 
-Of those a part may be there, where each ALTER is committed. Elsewhere all of it may be,
-for Django records a migration that made indexes or foreign keys after it was committed.
+Of those a part may be there, where each ALTER is committed; what `rewind` applied tells
+how far it got. Elsewhere all of it may be, for Django records a migration that made
+indexes or foreign keys after it was committed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -14,10 +15,11 @@ from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.executor import MigrationExecutor
 
-from . import chronicle, effects, journal, source, store
+from . import chronicle, effects, halfway, journal, source, store
 from .actions import APPLY
 from .chronicle import Event
-from .exceptions import RewindError
+from .exceptions import RewindError, applied_by_hand
+from .halfway import Half
 from .models import Key
 from .terminal import manage, on_one_line, quoted, shortened
 
@@ -35,9 +37,16 @@ class Unfinished(NamedTuple):
     has_file: bool
     # Whether all of it is there.
     is_whole: bool = False
+    # How far it got, if that is known.
+    half: Half | None = None
+    can_go_on: bool = False
 
     def __str__(self) -> str:
-        return on_one_line(f"{'.'.join(self.key)}: {self.fact} {self.remedy}")
+        name = ".".join(self.key)
+        if self.half is None or self.can_go_on:
+            return on_one_line(f"{name}: {self.fact} {self.remedy}")
+        fact, remedy = map(on_one_line, (f"{name}: {self.fact}", self.remedy))
+        return "\n".join([fact, self.half.describe(), remedy])
 
     @property
     def fact(self) -> str:
@@ -50,13 +59,24 @@ class Unfinished(NamedTuple):
         how = f"it was begun to be applied, on {at}, and has not ended"
         if self.error:
             how = f"applying it failed, on {at}"
+        if self.half is not None:
+            return f"{how}. {self._how_far(self.half)}"
         return f"{how}. A part of it may be there, for here each ALTER is committed."
+
+    def _how_far(self, half: Half) -> str:
+        if self.can_go_on:
+            return f"These operations were applied: {half.done}."
+        is_another = self.has_file and half.can_go_on
+        why = ", and its file is another now" if is_another else ""
+        return f"It was applied in part{why}."
 
     @property
     def remedy(self) -> str:
         if self.is_whole:
             fake = "migrate {} {} --fake".format(*map(quoted, self.key))
             return f"{manage(fake, self.alias)} records it."
+        if self.half is not None:
+            return self._remedy_of_half
         if self.has_file:
             return f"{self.undoing} Then run {manage('migrate', self.alias)}."
         return (
@@ -65,16 +85,25 @@ class Unfinished(NamedTuple):
         )
 
     @property
+    def _remedy_of_half(self) -> str:
+        if not self.can_go_on:
+            return applied_by_hand(self.key, self.alias, has_file=self.has_file)
+        migrate = manage("rewind --migrate", self.alias)
+        mended = manage("rewind --mended", self.alias)
+        return f"{migrate} goes on from there. If you undo it by hand: {mended} first."
+
+    @property
     def undoing(self) -> str:
         sql = manage("sqlmigrate {} {}".format(*map(quoted, self.key)), self.alias)
         return f"Undo by hand what of it is there; {sql} shows its SQL."
 
 
 def find(connection: BaseDatabaseWrapper) -> list[Unfinished]:
-    """Which of their statements ran is not journalled."""
+    """Which of their statements ran is journalled only where `rewind` applied them."""
+    entries = journal.read(connection)
     last: dict[Key, Event] = {}
     killed: dict[Key, Event] = {}
-    for event in chronicle.tell(journal.read(connection)):
+    for event in chronicle.tell(entries):
         key = event.app_label, event.migration_name
         is_application = event.action == APPLY and not event.fake
         if event.status == journal.DONE:
@@ -83,17 +112,26 @@ def find(connection: BaseDatabaseWrapper) -> list[Unfinished]:
             killed[key] = event
         if is_application or event.status == journal.DONE:
             last[key] = event
+    halves = halfway.find_applied(entries)
     recorded, disk = store.contents(connection).recorded, source.Disk()
     if connection.features.can_rollback_ddl:
         # What failed was taken back. So was what was killed, or nothing of it.
         found = {k: e for k, e in killed.items() if k not in recorded and disk.has(k)}
         whole = _whole(connection, found)
         found = {key: event for key, event in found.items() if key in whole}
+        # But for those with `atomic = False`.
+        found.update(
+            (key, event)
+            for key, event in last.items()
+            if key not in recorded and _is_begun(halves, key)
+        )
     else:
         found = {
             key: event
             for key, event in last.items()
-            if event.status != journal.DONE and key not in recorded
+            if event.status != journal.DONE
+            and key not in recorded
+            and (key not in halves or _is_begun(halves, key))
         }
         whole = set()
     return [
@@ -105,15 +143,24 @@ def find(connection: BaseDatabaseWrapper) -> list[Unfinished]:
             event.error,
             disk.has(key),
             key in whole,
+            halves.get(key),
+            key in halves and halves[key].can_go_on_with(source.digest_of_file(key)),
         )
         for key, event in found.items()
     ]
 
 
+def _is_begun(halves: Mapping[Key, Half], key: Key) -> bool:
+    return key in halves and halves[key].is_begun
+
+
 def whole(connection: BaseDatabaseWrapper) -> set[Key]:
-    """Those of which all is there; none if that cannot be read. Never raises."""
+    """Those of which all is there; none if that cannot be read. Never raises.
+
+    Also what was applied in part: who records it with --fake has finished it by hand.
+    """
     try:
-        return {begun.key for begun in find(connection) if begun.is_whole}
+        return {one.key for one in find(connection) if one.is_whole or one.half}
     except (RewindError, DatabaseError):
         return set()
 

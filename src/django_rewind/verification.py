@@ -89,9 +89,11 @@ def verify(connection: BaseDatabaseWrapper) -> list[Finding]:
             findings[key] = _judge_half(answers[key], half)
     for begun in unfinished.find(connection):
         answer = answers.get(begun.key) or _read_file(*begun.key, begun.alias)
-        findings[begun.key] = Finding(
-            answer, Verdict.UNFINISHED, begun.fact, begun.remedy
-        )
+        remedy = begun.remedy
+        if begun.half is not None and not begun.can_go_on:
+            rewind = manage("rewind --migrate", begun.alias)
+            remedy = f"{rewind} says what is to be done by hand."
+        findings[begun.key] = Finding(answer, Verdict.UNFINISHED, begun.fact, remedy)
     return [*findings.values(), *earlier]
 
 

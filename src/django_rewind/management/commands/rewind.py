@@ -330,7 +330,9 @@ class Command(DatabaseCommand):
             steps = self.options["steps"]
             if stopped.done and stopped.left and plan is rest[0]:
                 steps = sum(str(step) in stopped.left for step in plan.steps)
-            how = f"rewind --steps {steps}{options}" if steps else "migrate"
+            # What is half-applied goes on only in a run of this.
+            last = "rewind --migrate" if stopped.half else "migrate"
+            how = f"rewind --steps {steps}{options}" if steps else last
             yield manage(how, plan.connection.alias)
 
     def carry_out(self, shown: Plan) -> None:
@@ -360,8 +362,9 @@ class Command(DatabaseCommand):
                 with Pulse(self.stdout, self.verbosity) as pulse:
                     output = self.output(pulse)
                     execution.reverse(plan, output, tally, fake=self.options["fake"])
-                self.go_forward(plan, tally)
+                # Before what it is about is applied as a whole.
                 execution.note_mended(plan, tally)
+                self.go_forward(plan, tally)
                 if migrates:
                     self.migrate(plan.connection, tally)
 
