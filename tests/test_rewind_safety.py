@@ -1531,6 +1531,31 @@ def test_what_an_edited_file_has_too_is_not_dropped(
     assert rows(made_anew) == [[1, "a", 5]]
 
 
+def test_what_is_made_again_under_the_same_name_is_not_missed(
+    history: History,
+) -> None:
+    """As where a column is exchanged for one of another type."""
+    history.have("users: 0001")
+    steps = [
+        'migrations.AddField("thing", "new", models.TextField(default="")),',
+        'migrations.RemoveField("thing", "name"),',
+        'migrations.RenameField("thing", "new", "name"),',
+    ]
+    for number, operation in enumerate(steps, 2):
+        before = "0001" if number == 2 else f"{number - 1:04}"
+        history.write(f"users.{number:04}", operation, [("users", before)])
+    history.migrate()
+    history.lose("users.0002", "users.0003", "users.0004")
+    text = history.path("users.0001").read_text()
+    edited = text.replace("max_length=50", 'max_length=50, help_text="Who"')
+    history.write("users.0001", text=edited)
+    code, said = rewind(history)
+    assert code == 0, said
+    # SQLite makes it again in another place.
+    assert sorted(history.columns("users_thing")) == ["id", "name"]
+    assert history.recorded() == ["users.0001"]
+
+
 def test_a_table_that_an_edited_file_has_too_is_not_dropped(history: History) -> None:
     history.have("users: 0001")
     other = CREATE.replace("Thing", "Order")

@@ -135,7 +135,7 @@ def in_files(
     makers = _makers(files, staying, {(drop.table, drop.column) for drop in drops})
     for drop in drops:
         maker = makers.get((drop.table, drop.column))
-        if maker is not None:
+        if maker is not None and not drop.is_replaced:
             what = f"table {drop.table}"
             if drop.column is not None:
                 what = f"column {drop.table}.{drop.column}"

@@ -60,7 +60,7 @@ class Drop(NamedTuple):
     table: str
     quoted_table: str
     column: str | None = None
-    # Whether another table has this name afterwards, which the plan makes or renames.
+    # Whether another one has this name afterwards, which the plan makes or renames.
     is_replaced: bool = False
 
 
@@ -136,12 +136,27 @@ def drops(connection: BaseDatabaseWrapper, changes: Sequence[Change]) -> list[Dr
         )
         for change in made
     ]
+    returning = set(_returning(changes))
     for change in changes:
         if isinstance(change, MadeColumn) and not change.column.gone:
             column = change.column
             if column.table not in tables:
-                found.append(_drop(connection, change.key, column.table, column))
+                is_replaced = (column.table, strip_quotes(column.name)) in returning
+                drop = _drop(connection, change.key, column.table, column)
+                found.append(drop._replace(is_replaced=is_replaced))
     return found
+
+
+def _returning(changes: Sequence[Change]) -> Iterator[tuple[Table, str]]:
+    """The columns that undoing `changes` makes again, by the names that they had."""
+    first: dict[Column, str] = {}
+    for change in changes:
+        if isinstance(change, Renamed) and isinstance(change.what, Column):
+            first.setdefault(change.what, change.was)
+        elif isinstance(change, DroppedColumn):
+            # "table.column", by the name that the table had then.
+            name = first.get(change.column, change.called)
+            yield change.column.table, name.rpartition(".")[2]
 
 
 def _freed(changes: Sequence[Change]) -> set[str]:
