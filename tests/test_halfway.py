@@ -618,9 +618,12 @@ def test_what_was_applied_in_part_gives_the_sql_to_finish_it(
         assert [f"  This ran: {sql}" for sql in half.ran] == lines[
             2 : 2 + len(half.ran)
         ]
-    for sql in half.to_finish():
-        if sql != half.unsure:
-            forward.sql(sql)
+    statements = list(half.to_finish())
+    if killed:
+        # It did; where a table is remade, another operation runs the same one later.
+        statements.remove(half.unsure)
+    for sql in statements:
+        forward.sql(sql)
     assert forward.columns("users_thing") == ["id", "name", "a", "b", "c"]
     forward.migrate("users", "0002_three", fake=True)
     assert failures() == ""

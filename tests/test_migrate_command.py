@@ -466,6 +466,8 @@ from django.utils.module_loading import import_string
 
 
 class MigrateTenants(BaseCommand):
+    # Django 3.2 has an option of its own instead.
+    requires_system_checks = Stock.requires_system_checks
     # Django 5.2 looks for it.
     autodetector = getattr(Stock, "autodetector", None)
 
