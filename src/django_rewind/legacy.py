@@ -28,8 +28,7 @@ def complete_and_sign(connection: BaseDatabaseWrapper) -> None:
         _complete(code)
         if has_key:
             signing.sign(code)
-        texts = {d: code.needed[name] for name, d in code.needed_digests.items()}
-        keep_texts(connection, texts)
+        keep_texts(connection, code.needed_texts)
     # Without the signals of a model; see store.
     MigrationCode._default_manager.using(connection.alias).bulk_update(codes, GIVEN)
     if codes:

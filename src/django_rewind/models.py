@@ -145,6 +145,11 @@ class StoredCode(models.Model):
         return parse_digests(self.closure)
 
     @property
+    def needed_texts(self) -> dict[str, str]:
+        """Digest → text of the code that it needs, all of which is at hand."""
+        return {d: self.needed[name] for name, d in self.needed_digests.items()}
+
+    @property
     def alias(self) -> str | None:
         """Of the database that it was fetched from."""
         return self._state.db

@@ -123,10 +123,10 @@ def save(connection: BaseDatabaseWrapper, code: StoredCode) -> None:
 
     In a transaction, so that whoever removes some is waited for.
     """
-    texts = {digest: code.needed[name] for name, digest in code.needed_digests.items()}
     # Late, since few migrations need any.
     from .archive import keep_texts
 
+    texts = code.needed_texts
     # Before anything is read.
     keep_texts(connection, texts)
     altered = texts.keys() - _intact_texts(connection, sorted(texts)).keys()

@@ -230,11 +230,13 @@ def journalling_apply(apply_migration: Callable[..., Any]) -> Callable[..., Any]
 def _going_on(recorder: StoresCode, migration: Any) -> Iterator[None]:
     """In a run of `rewind`, which begun once more goes on where it stopped."""
     # Late, as for the journal itself.
-    from . import halfway, journal
+    from . import journal
 
     if not journal.is_running():
         yield
         return
+    from . import halfway
+
     original = migration.apply
 
     def apply(state: Any, schema_editor: Any, *args: Any, **kw: Any) -> Any:

@@ -136,9 +136,7 @@ def in_files(
     for drop in drops:
         maker = makers.get((drop.table, drop.column))
         if maker is not None and not drop.is_replaced:
-            what = f"table {drop.table}"
-            if drop.column is not None:
-                what = f"column {drop.table}.{drop.column}"
+            what = _described(drop.table, drop.column)
             prune = pruning(drop.key[0], connection.alias)
             how = prune and f", as {prune} does with all that are gone"
             yield Problem(
@@ -217,9 +215,7 @@ def _extensions(
 def _problem(
     found: Dependant, column: str | None, key: Key, kept: dict[str, str]
 ) -> Problem:
-    what = f"table {found.target}"
-    if column is not None:
-        what = f"column {found.target}.{column}"
+    what = _described(found.target, column)
     if found.kind == "view":
         return Problem(
             *key,
@@ -233,6 +229,10 @@ def _problem(
         f"foreign key in its column {found.column}.",
         "Remove that foreign key first.",
     )
+
+
+def _described(table: str, column: str | None) -> str:
+    return f"table {table}" if column is None else f"column {table}.{column}"
 
 
 def _dependants(

@@ -93,18 +93,18 @@ def ensure(connection: BaseDatabaseWrapper) -> None:
 
 
 def _ensure(connection: BaseDatabaseWrapper) -> None:
-    from .archive import NeededCode
-
     present = existing(connection)
     if CODE in present:
         # Nothing but 0.1.0 has been here, or else somebody who did not get far.
         is_old = present <= {CODE, NEEDED} and not _is_recorded(connection)
         if is_old and NEEDED not in present:
+            from .archive import NeededCode
+
             # For what completes the rows of 0.1.0.
             _create(connection, NeededCode)
+            present.add(NEEDED)
         # First, since the others are not there only as long as that is to be done.
         _upgrade(connection, is_old=is_old)
-    present = existing(connection)
     for model in _models():
         if model._meta.db_table not in present:
             _create(connection, model)

@@ -14,7 +14,7 @@ from ..parsing import without_bom
 from . import datafiles, private
 from .cutting import Module
 from .cutting import module as cut
-from .outside import is_outside, is_uninstalled
+from .outside import OWN_APP, is_outside, is_uninstalled
 from .tracer import PACKAGE, Lack, TooMuch, Tracer
 from .usage import OF_RESOURCES, Usage
 
@@ -78,7 +78,8 @@ def of_uninstalled(module: str, text: str, needed: Mapping[str, str]) -> dict[st
     Cut from the Django that is here, since their modules cannot be imported. `needed`:
     what is stored with it.
     """
-    if not any("django.contrib." in one for one in (text, *needed.values())):
+    mentions = (m for one in (text, *needed.values()) for m in OWN_APP.finditer(one))
+    if not any(is_uninstalled(mention[0]) for mention in mentions):
         return {}
 
     def read_here(name: str) -> str | None:
