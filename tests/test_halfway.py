@@ -866,3 +866,18 @@ def test_a_statement_of_another_backend_that_is_no_text_stops_nothing(
     assert "a Lock that cannot be written as SQL" in "".join(
         entry.text for entry in journal.read(connection)
     )
+
+
+def test_only_the_code_that_stopped_goes_on(
+    forward: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the file is another by the time it runs: none of it may be left out."""
+    stop_forward(forward, monkeypatch, after=False)
+    assert "a" in forward.columns("users_thing")
+    forward.sql("ALTER TABLE users_thing DROP COLUMN a")
+    path = forward.path("users.0002_three")
+    path.write_text(path.read_text() + "# edited\n")
+    forward.forget_modules()
+    with journal.running():
+        MigrationExecutor(connection).migrate([("users", "0002_three")])
+    assert "a" in forward.columns("users_thing")
