@@ -75,6 +75,7 @@ def test_a_file_in_a_zip_is_read(tmp_path: Path, monkeypatch: Any) -> None:
     assert source.read("src_zip.migrations.0001") == text
     with override_settings(INSTALLED_APPS=["src_zip"]):
         assert source.Disk()["src_zip"] == {"0001"}
+        assert source.Disk().has(("src_zip", "0001"))
 
 
 def test_bytecode_alone_is_a_migration_without_source(files: History) -> None:
@@ -83,6 +84,7 @@ def test_bytecode_alone_is_a_migration_without_source(files: History) -> None:
     py_compile.compile(str(path), cfile=str(path.with_suffix(".pyc")))
     path.unlink()
     assert source.Disk()["src_bytes"] == {"0001"}
+    assert source.Disk().has(("src_bytes", "0001"))
     with pytest.raises(SourceUnavailable, match="has no source"):
         source.read("src_bytes.migrations.0001")
     assert not source.is_readable("src_bytes.migrations.0001")
@@ -195,14 +197,17 @@ def test_dependencies_of_other_texts(
 def test_the_disk_lists_what_django_would_load(files: History) -> None:
     files.have("src_many: 0001 > 0002_b")
     folder = files.path("src_many.0001").parent
-    for name in ["_private.py", "~backup.py", "notes.txt"]:
-        (folder / name).write_text(BODY)
+    others = ["_private", "~backup", "dotted.name", "", "package"]
+    for name in others:
+        (folder / f"{name}.py").write_text(BODY)
+    (folder / "notes.txt").write_text(BODY)
     (folder / "package").mkdir()
     (folder / "package" / "__init__.py").write_text(BODY)
     disk = source.Disk()
     assert disk["src_many"] == {"0001", "0002_b"}
     assert disk.has(("src_many", "0001"))
-    assert not disk.has(("src_many", "0003"))
+    for name in ["0003", "notes", *others]:
+        assert not disk.has(("src_many", name))
     assert "src_many" in set(disk)
     assert len(disk) == len(list(disk))
 

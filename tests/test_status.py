@@ -27,7 +27,8 @@ def parse(text: str) -> dict[str, list[Key]]:
 
 class ThisDisk(Disk):
     def __init__(self, names: str) -> None:
-        self._names = {APP: frozenset(parse(names))}
+        super().__init__()
+        self._names[APP] = frozenset(parse(names))
 
 
 def contents(recorded: str, stored: str, gaps: str = "") -> Contents:

@@ -3,58 +3,35 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from functools import wraps
 from itertools import takewhile
-from typing import Any
 
 from django.db.migrations import Migration
 from django.db.migrations.executor import MigrationExecutor
 
-from . import conf
 from .exceptions import RewindError
 
 
-def refusing_at_the_start(migrate: Callable[..., Any]) -> Callable[..., Any]:
-    """Extends migrate() of MigrationExecutor."""
+def check(runner: MigrationExecutor, plan: Iterable[Migration]) -> None:
+    """Raises RewindError for a column that a ghost added, and that the plan adds.
 
-    @wraps(migrate)
-    def migrate_if_it_can(
-        self: Any,
-        targets: Any,
-        plan: Any = None,
-        state: Any = None,
-        fake: bool = False,
-        fake_initial: bool = False,
-    ) -> Any:
-        is_sqlite = self.connection.vendor == "sqlite"
-        if is_sqlite and conf.is_enabled() and not (fake or fake_initial):
-            if plan is None:
-                plan = self.migration_plan(targets)
-            if plan and not plan[0][1]:
-                _check(self, list(takewhile(_is_plain, (m for m, _ in plan))))
-        return migrate(self, targets, plan, state, fake, fake_initial)
-
-    return migrate_if_it_can
+    A remake stops at it, too, but then earlier migrations of the run are applied.
+    """
+    if runner.connection.vendor != "sqlite":
+        return
+    problem = None
+    # What cannot be followed fails in Django's own way, or does not.
+    with suppress(Exception):
+        applied = list(takewhile(_is_plain, plan))
+        problem = next(_added_twice(runner, applied), None)
+    if problem is not None:
+        raise problem
 
 
 def _is_plain(migration: Migration) -> bool:
     """Else nobody knows what it does, and what those after it find."""
     return type(migration).apply is Migration.apply
-
-
-def _check(runner: MigrationExecutor, plan: Collection[Migration]) -> None:
-    """Raises RewindError for a column that a ghost added, and that the plan adds.
-
-    A remake stops at it, too, but then earlier migrations of the run are applied.
-    """
-    problem = None
-    # What cannot be followed fails in Django's own way, or does not.
-    with suppress(Exception):
-        problem = next(_added_twice(runner, plan), None)
-    if problem is not None:
-        raise problem
 
 
 def _added_twice(

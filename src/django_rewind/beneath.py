@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import wraps
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
@@ -15,34 +13,10 @@ from .models import Key
 from .terminal import manage, quoted
 
 
-def refusing_under_ghosts(migrate: Callable[..., Any]) -> Callable[..., Any]:
-    """Extends migrate() of MigrationExecutor.
-
-    A rollback of ours has a history, and has checked more than this.
-    """
-
-    @wraps(migrate)
-    def migrate_if_no_ghost_stays(
-        self: Any,
-        targets: Any,
-        plan: Any = None,
-        state: Any = None,
-        fake: bool = False,
-        *args: Any,
-        **kwargs: Any,
-    ) -> Any:
-        if conf.is_active() and not fake and history.of(self.connection) is None:
-            if plan is None:
-                plan = self.migration_plan(targets)
-            if plan and plan[0][1]:
-                _check(self.connection, [migration for migration, _ in plan])
-        return migrate(self, targets, plan, state, fake, *args, **kwargs)
-
-    return migrate_if_no_ghost_stays
-
-
-def _check(connection: BaseDatabaseWrapper, plan: Sequence[Migration]) -> None:
-    """Raises Refused."""
+def check(connection: BaseDatabaseWrapper, plan: Sequence[Migration]) -> None:
+    """Raises Refused. A rollback of ours has a history, and has checked more."""
+    if not conf.is_active() or history.of(connection):
+        return
     answers = status.read(connection, compare=False)
     ghosts = [key for key, answer in answers.items() if answer.is_ghost]
     if not ghosts:

@@ -18,17 +18,14 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.state import AppConfigStub
 from django.db.models.signals import post_migrate
 
-from . import notice, runs
-from .ahead import refusing_at_the_start
+from . import conf, notice, runs
 from .backfill import UID, after_migrate
-from .beneath import refusing_under_ghosts
 from .keepdb import RewindingWhatWasKept, replacing_outdated_clones
 from .loader import SeesGhosts
 from .locks import planned_under_lock
 from .recorder import (
     StoresCode,
     journalling_apply,
-    journalling_plan,
     journalling_unapply,
     noting_initial_fakes,
 )
@@ -47,13 +44,7 @@ def install() -> None:
     # reached, whoever imported it before.
     _rebind(executor, "MigrationLoader", lambda base: _extend(base, SeesGhosts))
     _rebind(executor, "MigrationRecorder", lambda base: _extend(base, StoresCode))
-    _rebind(
-        MigrationExecutor,
-        "migrate",
-        lambda migrate: journalling_plan(
-            refusing_at_the_start(refusing_under_ghosts(migrate))
-        ),
-    )
+    _rebind(MigrationExecutor, "migrate", _checking_the_plan)
     _rebind(
         MigrationExecutor,
         "apply_migration",
@@ -104,6 +95,31 @@ class _AppsAndOne:
         if app_label == self.app_label and app_label not in apps.app_configs:
             return AppConfigStub(app_label)
         return apps.get_app_config(app_label)
+
+
+def _checking_the_plan(migrate: Callable[..., Any]) -> Callable[..., Any]:
+    """Before its first statement, whoever drives the executor."""
+
+    @wraps(migrate)
+    def migrate_if_it_can(
+        self: Any,
+        targets: Any,
+        plan: Any = None,
+        state: Any = None,
+        fake: bool = False,
+        fake_initial: bool = False,
+    ) -> Any:
+        if conf.is_enabled():
+            if plan is None:
+                plan = self.migration_plan(targets)
+            if plan:
+                # Late, since most runs have nothing to do.
+                from . import planned
+
+                planned.check(self, targets, plan, fake=fake, fake_initial=fake_initial)
+        return migrate(self, targets, plan, state, fake, fake_initial)
+
+    return migrate_if_it_can
 
 
 def _noting_what_was_applied(apply_migration: Callable[..., Any]) -> Callable[..., Any]:

@@ -188,26 +188,6 @@ class StoresCode(MigrationRecorder):
         return self._run
 
 
-def journalling_plan(migrate: Callable[..., Any]) -> Callable[..., Any]:
-    """Extends migrate() of MigrationExecutor: tell the recorder what it will apply."""
-
-    @wraps(migrate)
-    def migrate_as_planned(
-        self: Any, targets: Any, plan: Any = None, *args: Any, **kw: Any
-    ) -> Any:
-        if isinstance(self.recorder, StoresCode) and conf.is_enabled():
-            if plan is None:
-                plan = self.migration_plan(targets)
-            if plan and not plan[0][1]:
-                # For other targets, it applies the same in another order.
-                in_this_order = targets == self.loader.graph.leaf_nodes()
-                migrations = [migration for migration, _ in plan]
-                self.recorder.expect(migrations, in_this_order=in_this_order)
-        return migrate(self, targets, plan, *args, **kw)
-
-    return migrate_as_planned
-
-
 def journalling_apply(apply_migration: Callable[..., Any]) -> Callable[..., Any]:
     """Extends apply_migration() of MigrationExecutor."""
 
