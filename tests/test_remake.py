@@ -138,6 +138,7 @@ def test_nothing_of_the_run_is_applied_before_what_is_refused(
     with pytest.raises(CommandError) as refusal:
         ghost.migrate()
     assert "already has the column 'prefs'" in str(refusal.value)
+    assert "users.0003_again adds it anew. Nothing was applied" in str(refusal.value)
     assert (rows(ghost), ghost.columns("users_thing"), ghost.recorded()) == before
 
 
@@ -491,20 +492,60 @@ def test_a_generated_column_stays(history: History, operation: str) -> None:
 
 
 @pytest.mark.skipif(django.VERSION < (5, 0), reason="has no GeneratedField")
-def test_what_a_generated_column_is_made_from_is_not_removed(history: History) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        'migrations.RemoveField("thing", "n"),',
+        'migrations.RenameField("thing", "n", "number"),',
+        """migrations.AlterField(
+            "thing", "n", models.IntegerField(default=1, db_column="number")
+        ),""",
+    ],
+)
+def test_what_a_generated_column_is_made_from_is_not_removed(
+    history: History, change: str
+) -> None:
     history.have("users: 0001")
     index = 'migrations.AddField("thing", "n", models.IntegerField(db_index=True)),'
     index = index.replace("db_index", "default=1, db_index")
     history.write("users.0002_n", index, [("users", "0001")])
     twice = TWICE.format(False).replace('"id"', '"n"')
     history.make_ghost("users.0003_twice", twice, [("users", "0002_n")])
-    remove = 'migrations.RemoveField("thing", "n"),'
-    history.write("users.0003_remove", remove, [("users", "0002_n")])
-    with pytest.raises(
-        CommandError, match="The column 'twice' of the table users_thin"
-    ):
+    history.write("users.0003_first", X, [("users", "0002_n")])
+    history.write("users.0004_change", change, [("users", "0003_first")])
+    with pytest.raises(CommandError) as refusal:
         history.migrate()
+    assert str(refusal.value).startswith(
+        "The column 'twice' of the table users_thing is from a migration whose file "
+        "is gone, and is generated from a column that users.0004_change removes or "
+        "renames. Nothing was applied, so that no data are lost."
+    )
     assert "n" in history.columns("users_thing")
+    assert "users.0003_first" not in history.recorded()
+    history.sql("INSERT INTO users_thing (id, name, n) VALUES (3, 'a', 2)")
+    history.run("rewind", interactive=False, migrate=True)
+    assert "twice" not in history.columns("users_thing")
+    assert "users.0004_change" in history.recorded()
+
+
+@pytest.mark.skipif(django.VERSION < (5, 0), reason="has no GeneratedField")
+def test_it_goes_where_the_files_make_it_themselves(history: History) -> None:
+    """And take it away first."""
+    history.have("users: 0001")
+    number = 'migrations.AddField("thing", "n", models.IntegerField(default=1)),'
+    history.write("users.0002_n", number, [("users", "0001")])
+    twice = TWICE.format(False).replace('"id"', '"n"')
+    history.write("users.0003_twice", twice, [("users", "0002_n")])
+    history.migrate()
+    alter = 'migrations.AlterModelOptions("thing", {"ordering": ["twice", "lower"]}),'
+    history.make_ghost("users.0004_g", alter, [("users", "0003_twice")])
+    remove = """
+        migrations.RemoveField("thing", "twice"),
+        migrations.RemoveField("thing", "n"),
+    """
+    history.write("users.0004_remove", remove, [("users", "0003_twice")])
+    history.migrate()
+    assert "n" not in history.columns("users_thing")
 
 
 @pytest.mark.parametrize(

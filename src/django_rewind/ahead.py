@@ -14,7 +14,8 @@ from .exceptions import RewindError
 
 
 def check(runner: MigrationExecutor, plan: Iterable[Migration]) -> None:
-    """Raises RewindError for a column that a ghost added, and that the plan adds.
+    """Raises RewindError for a column of a ghost that the plan adds, or has to keep
+    and cannot.
 
     A remake stops at it, too, but then earlier migrations of the run are applied.
     """
@@ -24,7 +25,7 @@ def check(runner: MigrationExecutor, plan: Iterable[Migration]) -> None:
     # What cannot be followed fails in Django's own way, or does not.
     with suppress(Exception):
         applied = list(takewhile(_is_plain, plan))
-        problem = next(_added_twice(runner, applied), None)
+        problem = next(_problems(runner, applied), None)
     if problem is not None:
         raise problem
 
@@ -34,7 +35,7 @@ def _is_plain(migration: Migration) -> bool:
     return type(migration).apply is Migration.apply
 
 
-def _added_twice(
+def _problems(
     runner: MigrationExecutor, plan: Collection[Migration]
 ) -> Iterator[RewindError]:
     from . import kept, store
@@ -47,10 +48,23 @@ def _added_twice(
     from . import effects
 
     codes = store.fetch(connection, list(answers)).values()
-    for key, table, column in effects.columns_added(runner, plan):
-        # Not another one by that name: of a ghost, its code tells.
+
+    def is_of_ghost(column: str) -> bool:
+        """Not another one by that name: its code tells."""
         name = re.sub("_id$", "", column.casefold())
-        if any(name in code.source_code.casefold() for code in codes) and (
-            column.casefold() in kept.columns_of(connection, table)
-        ):
-            yield kept.has_already(connection, table, column, key[0])
+        return any(name in code.source_code.casefold() for code in codes)
+
+    gone: set[tuple[str, str]] = set()
+    for (app_label, name), table, column, is_added in effects.column_names(
+        runner, plan
+    ):
+        by = f"{app_label}.{name}"
+        if is_added:
+            columns = kept.columns_of(connection, table)
+            if column.casefold() in columns and is_of_ghost(column):
+                yield kept.has_already(connection, table, column, app_label, by)
+            continue
+        gone.add((table, column.casefold()))
+        for made in kept.generated_from(connection, table, column):
+            if is_of_ghost(made) and (table, made.casefold()) not in gone:
+                yield kept.is_needed(connection, table, made, app_label, by)

@@ -132,15 +132,11 @@ class Kept:
         new = [self._created, *(field for _, field in self._altered)]
         new_columns = {_column(field) for field in new if field}
         for column in columns:
+            names = self._table, str(column.column), self._model._meta.app_label
             if _column(column) in new_columns:
-                raise has_already(
-                    self._connection,
-                    self._table,
-                    column.column,
-                    self._model._meta.app_label,
-                )
+                raise has_already(self._connection, *names)
             if not self._gone.isdisjoint(getattr(column, "needs", ())):
-                raise self._is_needed(column)
+                raise is_needed(self._connection, *names)
 
     @cached_property
     def needed_constraints(self) -> list[KeptConstraint]:
@@ -250,15 +246,6 @@ class Kept:
             f"one of these first: {others}."
         )
 
-    def _is_needed(self, column: KeptColumn) -> RewindError:
-        showing = f"showmigrations {self._model._meta.app_label}"
-        return RewindError(
-            f"The column '{column.column}' of the table {self._table} is generated "
-            "from a column that this migration removes or renames, and was added by a "
-            "migration whose file is gone. It was not applied. Reverse that one first: "
-            f"{manage(showing, self._connection.alias)} names it."
-        )
-
     @cached_property
     def _gone(self) -> set[str]:
         gone = {_column(old) for old, new in self._altered if old.column != new.column}
@@ -324,19 +311,67 @@ def columns_of(connection: BaseDatabaseWrapper, table: str) -> dict[str, bool]:
         return {row[1].casefold(): bool(row[6]) for row in cursor.fetchall()}
 
 
+def generated_from(
+    connection: BaseDatabaseWrapper, table: str, column: str
+) -> list[str]:
+    """The columns of the table that are made of this one."""
+    is_generated = columns_of(connection, table)
+    if not any(is_generated.values()):
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(SQL_OF_TABLE, [table])
+        sql = "".join(sql for kind, _, sql in cursor.fetchall() if kind == "table")
+    return [
+        found.name
+        for found in definitions.read(sql)
+        if found.kind == "column"
+        and is_generated.get(found.name.casefold())
+        and column.casefold() in definitions.take_apart(found.sql).names
+    ]
+
+
 def has_already(
-    connection: BaseDatabaseWrapper, table: str, column: str | None, app_label: str
+    connection: BaseDatabaseWrapper,
+    table: str,
+    column: str,
+    app_label: str,
+    by: str = "",
 ) -> RewindError:
-    """Two branches may add the same column; Django would drop the ghost's."""
+    """Two branches may add the same column; Django would drop the ghost's.
+
+    `by`: the migration that adds it, where it is not the one that is being applied.
+    """
+    return RewindError(
+        f"The table {table} already has the column '{column}', from a migration whose "
+        f"file is gone, and {by or 'this migration'} adds it anew. "
+        + _reverse_first(connection, app_label, by)
+    )
+
+
+def is_needed(
+    connection: BaseDatabaseWrapper,
+    table: str,
+    column: str,
+    app_label: str,
+    by: str = "",
+) -> RewindError:
+    """SQLite could not make it again, and Django would drop it."""
+    return RewindError(
+        f"The column '{column}' of the table {table} is from a migration whose file is "
+        f"gone, and is generated from a column that {by or 'this migration'} removes "
+        f"or renames. {_reverse_first(connection, app_label, by)}"
+    )
+
+
+def _reverse_first(connection: BaseDatabaseWrapper, app_label: str, by: str) -> str:
     showing, going_back = (
         manage(command, connection.alias)
         for command in (f"showmigrations {app_label}", f"migrate {app_label} NAME")
     )
-    return RewindError(
-        f"The table {table} already has the column '{column}', from a migration whose "
-        "file is gone, and this migration adds it anew. It was not applied, so that no "
-        f"data are lost. Reverse the other one first: {showing} names it, and "
-        f"{going_back} goes back to the one before it."
+    return (
+        f"{'Nothing was' if by else 'It was not'} applied, so that no data are lost. "
+        f"Reverse the other one first: {showing} names it, and {going_back} goes back "
+        "to the one before it."
     )
 
 

@@ -35,7 +35,7 @@ __all__ = [
     "Drop",
     "Effects",
     "absent",
-    "columns_added",
+    "column_names",
     "drops",
     "extension",
     "find",
@@ -174,25 +174,48 @@ def _freed(changes: Sequence[Change]) -> set[str]:
     return {name for name, answer in is_freed.items() if answer}
 
 
-def columns_added(
-    runner: MigrationExecutor, plan: Collection[Migration]
-) -> Iterator[tuple[Key, str, str]]:
-    """For each migration, a table that is there now and a column that it adds to it.
+class ColumnName(NamedTuple):
+    """Of a table that is there now, by the name that the table has now."""
 
-    Not after one that renames the table, or that drops or renames a column of it.
+    key: Key
+    table: str
+    column: str
+    is_added: bool
+
+
+def column_names(
+    runner: MigrationExecutor, plan: Collection[Migration]
+) -> Iterator[ColumnName]:
+    """Those that a plan adds to tables, and those that it takes away from them.
+
+    Not those that it takes away and adds again, or the other way round.
     """
-    others: set[Table] = set()
+    first: dict[Table, str] = {}
+    new: set[Table] = set()
+    known: set[tuple[str, str]] = set()
     for change in look_ahead(runner, plan):
-        if isinstance(change, MadeColumn):
-            table, name = change.column.table, change.column.name
-            if table not in others:
-                yield change.key, strip_quotes(table.name), strip_quotes(name)
-        elif isinstance(change, MadeTable):
-            others.add(change.table)
-        elif isinstance(change, DroppedColumn):
-            others.add(change.column.table)
-        elif isinstance(change, Renamed):
-            others.add(change.what.table)
+        if isinstance(change, MadeTable):
+            new.add(change.table)
+        elif isinstance(change, Renamed) and isinstance(change.what, Table):
+            first.setdefault(change.what, change.was)
+        elif isinstance(change, (MadeColumn, DroppedColumn, Renamed)):
+            what = change.what if isinstance(change, Renamed) else change.column
+            table = first.get(what.table, str(what.table))
+            for name, is_added in _names_of(change):
+                if what.table not in new and (table, name) not in known:
+                    known.add((table, name))
+                    yield ColumnName(change.key, table, name, is_added)
+
+
+def _names_of(
+    change: MadeColumn | DroppedColumn | Renamed,
+) -> Iterator[tuple[str, bool]]:
+    """And whether it is there afterwards."""
+    if not isinstance(change, MadeColumn):
+        before = change.was if isinstance(change, Renamed) else change.called
+        yield before.rpartition(".")[2], False
+    if not isinstance(change, DroppedColumn):
+        yield change.called.rpartition(".")[2], True
 
 
 def _drop(
