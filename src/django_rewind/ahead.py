@@ -55,11 +55,10 @@ def _problems(
         return any(name in code.source_code.casefold() for code in codes)
 
     gone: set[tuple[str, str]] = set()
-    for (app_label, name), table, column, is_added in effects.column_names(
-        runner, plan
-    ):
+    for change in effects.column_names(runner, plan):
+        (app_label, name), table, column, is_dropped = change
         by = f"{app_label}.{name}"
-        if is_added:
+        if not is_dropped:
             columns = kept.columns_of(connection, table)
             if column.casefold() in columns and is_of_ghost(column):
                 yield kept.has_already(connection, table, column, app_label, by)

@@ -180,15 +180,15 @@ class ColumnName(NamedTuple):
     key: Key
     table: str
     column: str
-    is_added: bool
+    is_dropped: bool
 
 
 def column_names(
     runner: MigrationExecutor, plan: Collection[Migration]
 ) -> Iterator[ColumnName]:
-    """Those that a plan adds to tables, and those that it takes away from them.
+    """Those that a plan adds to tables, and those that it drops.
 
-    Not those that it takes away and adds again, or the other way round.
+    Of a name that it uses for several, only the first one.
     """
     first: dict[Table, str] = {}
     new: set[Table] = set()
@@ -201,21 +201,13 @@ def column_names(
         elif isinstance(change, (MadeColumn, DroppedColumn, Renamed)):
             what = change.what if isinstance(change, Renamed) else change.column
             table = first.get(what.table, str(what.table))
-            for name, is_added in _names_of(change):
-                if what.table not in new and (table, name) not in known:
-                    known.add((table, name))
-                    yield ColumnName(change.key, table, name, is_added)
-
-
-def _names_of(
-    change: MadeColumn | DroppedColumn | Renamed,
-) -> Iterator[tuple[str, bool]]:
-    """And whether it is there afterwards."""
-    if not isinstance(change, MadeColumn):
-        before = change.was if isinstance(change, Renamed) else change.called
-        yield before.rpartition(".")[2], False
-    if not isinstance(change, DroppedColumn):
-        yield change.called.rpartition(".")[2], True
+            if isinstance(change, Renamed):
+                known.add((table, change.was.rpartition(".")[2]))
+            name = change.called.rpartition(".")[2]
+            if what.table not in new and (table, name) not in known:
+                is_dropped = isinstance(change, DroppedColumn)
+                yield ColumnName(change.key, table, name, is_dropped)
+            known.add((table, name))
 
 
 def _drop(
