@@ -12,6 +12,7 @@ from collections.abc import (
 )
 
 from django.db.migrations import Migration
+from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.graph import MigrationGraph
 from django.db.migrations.operations import (
     AddField,
@@ -157,6 +158,13 @@ def _inherited_fields(model: ModelState, state: ProjectState) -> Iterator[str]:
                 parent = state.models[label, name.lower()]
                 yield from parent.fields
                 yield from _inherited_fields(parent, state)
+
+
+def applied(runner: MigrationExecutor) -> Iterator[Migration]:
+    """All that is, in the order of its graph."""
+    loader = runner.loader
+    plan = runner.migration_plan(loader.graph.leaf_nodes(), clean_start=True)
+    return (m for m, _ in plan if key_of(m) in loader.applied_migrations)
 
 
 def missing_dependencies(

@@ -284,11 +284,8 @@ class _States:
         self.plan = plan
         # Of what was recorded with --fake: only its record goes.
         self.faked: set[Reference] = set()
-        loader = runner.loader
-        leaves = loader.graph.leaf_nodes()
-        for migration, _ in runner.migration_plan(leaves, clean_start=True):
-            if planning.key_of(migration) in loader.applied_migrations:
-                self._walk(migration)
+        for migration in planning.applied(runner):
+            self._walk(migration)
 
     def _walk(self, migration: Migration) -> None:
         if migration not in self.plan:

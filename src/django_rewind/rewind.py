@@ -371,12 +371,9 @@ def _does_not_fit(key: Key) -> RewindError:
 def _first_that_does_not_fit(
     runner: executor.MigrationExecutor, steps: Collection[Key]
 ) -> Key | None:
-    loader = runner.loader
-    state = ProjectState(real_apps=loader.unmigrated_apps)
-    for migration, _ in runner.migration_plan(loader.graph.leaf_nodes(), True):
+    state = ProjectState(real_apps=runner.loader.unmigrated_apps)
+    for migration in planning.applied(runner):
         key = planning.key_of(migration)
-        if key not in loader.applied_migrations:
-            continue
         try:
             if key in steps and (
                 planning.makes_what_is_there(migration, state)
@@ -427,10 +424,8 @@ def _check_states(runner: executor.MigrationExecutor, steps: Collection[Key]) ->
         return
     state = ProjectState(real_apps=loader.unmigrated_apps)
     last = None
-    for migration, _ in runner.migration_plan(loader.graph.leaf_nodes(), True):
+    for migration in planning.applied(runner):
         key = planning.key_of(migration)
-        if key not in loader.applied_migrations:
-            continue
         if last is None and key in steps and not planning.can_be_rendered(state):
             raise _does_not_fit(key)
         last = key if key in steps else last

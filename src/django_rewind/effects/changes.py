@@ -17,7 +17,7 @@ from django.db.models import QuerySet, UniqueConstraint
 from .. import naming
 from ..importer import FakedMigration
 from ..models import Key
-from ..planning import database_operations, key_of
+from ..planning import applied, database_operations, key_of
 from . import rules
 from .layout import Column, Layout, Table, Tables, lay_out
 
@@ -132,14 +132,11 @@ Change = Union[
 def follow(runner: MigrationExecutor, plan: Collection[Migration]) -> list[Change]:
     """Walks forward through all that is applied, to know the state at each step."""
     keys = {key_of(m) for m in plan if not isinstance(m, FakedMigration)}
-    graph = runner.loader.graph
     state = ProjectState(real_apps=runner.loader.unmigrated_apps)
     walk = _Walk(runner.connection, keys)
     changes: list[Change] = []
-    for migration, _ in runner.migration_plan(graph.leaf_nodes(), clean_start=True):
+    for migration in applied(runner):
         key = key_of(migration)
-        if key not in runner.loader.applied_migrations:
-            continue
         if not _is_told_by_its_operations(migration):
             migration.mutate_state(state, preserve=False)
             if key in keys:
