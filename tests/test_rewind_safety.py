@@ -1585,3 +1585,33 @@ def test_what_was_renumbered_and_faked_keeps_its_data(history: History) -> None:
     # To go back to before both is another thing.
     history.migrate("users", "0001")
     assert "x" not in history.columns("users_thing")
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        """migrations.AlterUniqueTogether("thing", {("name", "n")}),
+        migrations.AlterUniqueTogether("thing", set()),""",
+        """migrations.AddIndex("thing", models.Index(fields=["-n"], name="by_n")),
+        migrations.RemoveIndex("thing", "by_n"),""",
+        """migrations.AddConstraint("thing", models.UniqueConstraint(
+            fields=["name", "n"], name="unique_n")),
+        migrations.RemoveConstraint("thing", "unique_n"),""",
+    ],
+)
+def test_what_a_ghost_indexed_on_the_way_may_be_gone(
+    history: History, twice: str
+) -> None:
+    """Undone in a state without the field, it ended in FieldDoesNotExist."""
+    history.have("users: 0001 > 0002_n")
+    history.make_ghost("users.0003_ghost", twice, [("users", "0002_n")])
+    remove = 'migrations.RemoveField("thing", "n"),'
+    history.write("users.0003_remove", remove, [("users", "0002_n")])
+    history.migrate()
+    output = history.run("rewind", interactive=False, migrate=True)
+    assert (
+        "users.0003_remove (was applied after users.0003_ghost and changed what that "
+        "made; from file)"
+    ) in output
+    assert history.recorded() == ["users.0001", "users.0002_n", "users.0003_remove"]
+    assert history.columns("users_thing") == ["id", "name"]

@@ -10,6 +10,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from typing import Any
 
 from django.db.migrations import Migration
 from django.db.migrations.executor import MigrationExecutor
@@ -17,7 +18,11 @@ from django.db.migrations.graph import MigrationGraph
 from django.db.migrations.operations import (
     AddField,
     AlterField,
+    AlterIndexTogether,
+    AlterUniqueTogether,
     CreateModel,
+    RemoveConstraint,
+    RemoveIndex,
     RenameField,
     SeparateDatabaseAndState,
 )
@@ -27,6 +32,9 @@ from django.db.models.options import normalize_together
 
 from . import naming
 from .models import Key
+
+# Those that make an index or a constraint of fields again when they are undone.
+INDEXING = AlterUniqueTogether, AlterIndexTogether, RemoveConstraint, RemoveIndex
 
 # As a name, what `migrate` takes for "before the first one".
 ZERO = "zero"
@@ -45,6 +53,12 @@ def database_operations(operations: Iterable[Operation]) -> Iterator[Operation]:
             yield from database_operations(operation.database_operations)
         else:
             yield operation
+
+
+def model_of(operation: Any) -> str:
+    """In lower case. Not for RenameModel, which has two."""
+    name: str = getattr(operation, "model_name_lower", None) or operation.name_lower
+    return name
 
 
 def irreversible_operations(operations: Iterable[Operation]) -> Iterator[Operation]:
@@ -89,6 +103,47 @@ def alters_what_is_not_there(migration: Migration, state: ProjectState) -> bool:
             if model and name[1] not in model.fields and name not in made:
                 return True
     return False
+
+
+def indexes_what_is_not_there(migration: Migration, state: ProjectState) -> bool:
+    """Whether it changes an index or constraint of fields that its model lacks then.
+
+    To undo that makes it once more, if only on the way.
+    """
+    if getattr(migration, "is_faked", False) or not any(
+        isinstance(operation, INDEXING)
+        for operation in database_operations(migration.operations)
+    ):
+        return False
+    state = state.clone()
+    for operation in migration.operations:
+        for inner in database_operations([operation]):
+            if isinstance(inner, INDEXING) and _lacks_indexed(
+                inner, state.models.get((migration.app_label, model_of(inner)))
+            ):
+                return True
+        operation.state_forwards(migration.app_label, state)
+    return False
+
+
+def _lacks_indexed(operation: Any, model: ModelState | None) -> bool:
+    if model is None:
+        return False
+    if isinstance(operation, (RemoveConstraint, RemoveIndex)):
+        kept = model.options.get(operation.option_name) or ()
+        found = [getattr(o, "fields", ()) for o in kept if o.name == operation.name]
+    else:
+        found = [
+            fields
+            for together in (
+                model.options.get(operation.option_name),
+                operation.option_value,
+            )
+            for fields in normalize_together(together or ())
+        ]
+    names = {name.lstrip("-") for fields in found for name in fields}
+    # What order_with_respect_to makes is no field of a state.
+    return not names <= {*model.fields, "_order"}
 
 
 def _state_operations(operations: Iterable[Operation]) -> Iterator[Operation]:

@@ -378,6 +378,7 @@ def _first_that_does_not_fit(
             if key in steps and (
                 planning.makes_what_is_there(migration, state)
                 or planning.alters_what_is_not_there(migration, state)
+                or planning.indexes_what_is_not_there(migration, state)
             ):
                 return key
             migration.mutate_state(state, preserve=False)

@@ -17,7 +17,7 @@ from django.db.models import QuerySet, UniqueConstraint
 from .. import naming
 from ..importer import FakedMigration
 from ..models import Key
-from ..planning import applied, database_operations, key_of
+from ..planning import applied, database_operations, key_of, model_of
 from . import rules
 from .layout import Column, Layout, Table, Tables, lay_out
 
@@ -249,10 +249,10 @@ class _Walk:
         self, operation: Any, app_label: str, state: ProjectState
     ) -> tuple[Layout | None, Layout | None]:
         """Of the one model that the operation is about."""
-        name = getattr(operation, "model_name_lower", None) or operation.name_lower
-        new_name = name
         if isinstance(operation, operations.RenameModel):
             name, new_name = operation.old_name_lower, operation.new_name_lower
+        else:
+            name = new_name = model_of(operation)
         before = lay_out(state.models.get((app_label, name)), self.connection)
         operation.state_forwards(app_label, state)
         after = lay_out(state.models.get((app_label, new_name)), self.connection)
