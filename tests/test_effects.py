@@ -404,6 +404,68 @@ CASES = [
         None,
         ("postgresql",),
     ),
+    # What may be NULL since, and is not.
+    Case(
+        "longer, and no null",
+        TEXT.format(5),
+        alter(TEXT.format("50, null=True")),
+        ["12345", "123456"],
+        CHANGE.format("varchar(50)", "varchar(5)", "1 value is longer"),
+        SERVERS,
+    ),
+    Case(
+        "not unique, and no null",
+        INTEGER.format("unique=True"),
+        alter(INTEGER.format("null=True")),
+        [1, 1, 2],
+        UNIQUE.format("1 value occurs"),
+    ),
+    Case(
+        "not unique, and null that a default fills",
+        INTEGER.format("unique=True, default=7"),
+        alter(INTEGER.format("null=True")),
+        [1, 1, None],
+        UNIQUE.format("1 value occurs"),
+    ),
+    Case(
+        "not together, and no null",
+        INTEGER.format(""),
+        'migrations.AlterUniqueTogether("person", set()),'
+        + alter(INTEGER.format("null=True")),
+        [1, 1],
+        "it would make users_person (age, name) unique again, and 1 value occurs more "
+        "than once.",
+        options='{"unique_together": {("age", "name")}}',
+    ),
+    Case(
+        "no check, and no null",
+        INTEGER.format(""),
+        'migrations.RemoveConstraint("person", "adult"),'
+        + alter(INTEGER.format("null=True")),
+        [1, 18],
+        REMADE.format("adult", "1 row violates it"),
+        options=ADULT,
+    ),
+    Case(
+        "no check, and null that a default fills",
+        INTEGER.format("default=20"),
+        'migrations.RemoveConstraint("person", "adult"),'
+        + alter(INTEGER.format("null=True")),
+        [18, None],
+        None,
+        options=ADULT.replace("age__gte=18", "age__isnull=False"),
+    ),
+    Case(
+        "no constraint, and no null",
+        'models.ForeignKey("self", models.CASCADE, db_column="age")',
+        alter(
+            'models.ForeignKey("self", models.CASCADE, db_column="age", null=True, '
+            "db_constraint=False)"
+        ),
+        [99],
+        "it would make users_person.age a foreign key to users_person.id again, and 1 "
+        "row there points to nothing.",
+    ),
     Case(
         "greater",
         INTEGER.format(""),

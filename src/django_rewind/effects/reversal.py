@@ -53,8 +53,12 @@ class Reversal:
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection = connection
         self.counting = Counting(connection)
-        # Columns that the plan makes again or fills → what they hold then.
+        # Columns that the plan makes again → what they hold then.
         self.filled: dict[Column, str] = {}
+        # Those that are made NOT NULL, and so have no NULL from then on; and those of
+        # them in which NULL becomes a value. All other values stay as they are.
+        self.without_nulls: set[Column] = set()
+        self.completed: set[Column] = set()
         # Those that get another type.
         self.converted: set[Column] = set()
         self.own_code = False
@@ -213,7 +217,7 @@ class Reversal:
     def _set_not_null(self, change: AlteredColumn) -> Iterator[Finding]:
         column, field = change.column, change.before
         known = self.filled.get(column)
-        if known not in (None, NULL):
+        if known not in (None, NULL) or column in self.without_nulls:
             return
         count = self.counting.nulls(column)
         remedy = "Give these rows a value first."
@@ -222,7 +226,11 @@ class Reversal:
             remedy = f"Go back to {_name(change.key)}, and {_lower(remedy)}"
         name = _named(change.called, column)
         fills = value_for_nulls(field, self.connection.vendor) != NULL
-        self.filled[column] = UNKNOWN
+        self.without_nulls.add(column)
+        if known == NULL:
+            self.filled[column] = UNKNOWN
+        elif fills or not is_strict(self.connection):
+            self.completed.add(column)
         if not fills and not is_strict(self.connection):
             fact = f"makes {name} NOT NULL again"
             yield Finding(change.key, fact, count, things=NULLS, least=1)
@@ -258,7 +266,7 @@ class Reversal:
         yield Finding(key, fact, count, ", and ", things, least, remedy)
 
     def _add_rule(self, change: DroppedRule) -> Iterator[Finding]:
-        others = {*self.filled, *self.converted}
+        others = {*self.filled, *self.completed, *self.converted}
         if change.table.name != change.table_name or any(
             column.name != name or column.gone or column in others
             for name, column in change.columns.items()
