@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from textwrap import dedent
 from typing import Any
@@ -559,6 +560,75 @@ def test_another_module_of_the_package_stays_the_checkouts(branches: Branches) -
     )
     branches.remove("users/helpers.py")
     assert branches.seen() == "storedkept"
+
+
+@pytest.mark.parametrize("imports", ["from users import __version__", "import users"])
+@pytest.mark.parametrize("later", [None, "", "__version__ = 'later'\n"])
+def test_a_name_like_those_that_python_gives(
+    branches: Branches, imports: str, later: str | None
+) -> None:
+    branches.write("users/tools/__init__.py", "__version__ = 'stored'\n")
+    imports = imports.replace("users", "users.tools")
+    name = "__version__" if "from" in imports else "users.tools.__version__"
+    branches.migrate(imports, BACK.replace("what()", name))
+    branches.remove("users/tools/__init__.py")
+    if later is not None:
+        branches.write("users/tools/__init__.py", later)
+    assert branches.seen() == "stored"
+
+
+PLACES = {
+    "from users import tools": "Path(tools.__file__).parent / 'word.sql'",
+    "import users.tools": "Path(users.tools.__path__[0]) / 'word.sql'",
+    "import users.tools as t": "Path(os.path.dirname(t.__file__), 'word.sql')",
+    "from users.tools import names": "Path(names.__file__).with_name('word.sql')",
+    "from users import tools as t": "resources.files(t).joinpath('word.sql')",
+}
+
+
+@pytest.mark.parametrize("imports", PLACES)
+@pytest.mark.parametrize("stays", [True, False])
+def test_a_data_file_beside_another_module(
+    branches: Branches, imports: str, stays: bool
+) -> None:
+    modules = ["users/tools/__init__.py", "users/tools/names.py"]
+    for path in [*modules, "users/tools/word.sql"]:
+        branches.write(path, "stored" if path.endswith(".sql") else "")
+    branches.migrate(
+        f"import os\nfrom importlib import resources\nfrom pathlib import Path\n"
+        f"{imports}",
+        BACK.replace("what()", f"({PLACES[imports]}).read_text()"),
+    )
+    branches.remove("users/tools/word.sql")
+    for path in [] if stays else modules:
+        branches.remove(path)
+    assert branches.seen() == "stored"
+
+
+@pytest.mark.parametrize("name", ["file", "name", "package", "path"])
+@pytest.mark.parametrize("module", ["users", "users.names", "users.tools"])
+@pytest.mark.parametrize("stays", [True, False])
+def test_what_python_gives_a_module(
+    branches: Branches, name: str, module: str, stays: bool
+) -> None:
+    branches.write("users/tools/__init__.py", "")
+    branches.write("users/names.py", "")
+    see = f"str(getattr({module}, '__{name}__', 'nothing')).strip(\"[]'\")"
+    branches.migrate(
+        f"import {module}, users.names", BACK.replace("what()", f"{see}[-19:]")
+    )
+    if not stays:
+        branches.remove("users/names.py")
+        shutil.rmtree(branches.history.folder / "users/tools")
+    is_package = module != "users.names"
+    path = module.replace(".", "/")
+    expected = {
+        "file": f"{path}/__init__.py" if is_package else f"{path}.py",
+        "name": module,
+        "package": module if is_package else "users",
+        "path": path if is_package else "nothing",
+    }
+    assert expected[name].endswith(branches.seen()[-len(expected[name]) :])
 
 
 FILES = {

@@ -166,8 +166,8 @@ class StandIns:
 
     def _merge(self, name: str) -> ModuleType:
         module = MergedModule(name, lambda attribute: self._find(name, attribute))
-        if name in self.parents:
-            module.__path__ = []
+        # So that it is asked for.
+        del module.__dict__["__package__"]
         return module
 
     def _shim(self, name: str) -> ModuleType:
@@ -191,11 +191,11 @@ class StandIns:
     # Which definition serves
 
     def _find(self, module: str, name: str) -> Any:
-        present = self._present(module)
         if name == "__all__":
             return self._public_names(module)
-        if name.startswith("__") and name != "__getattr__":
-            return getattr(present, name)
+        if name.startswith("__") and not self._defines(module, name):
+            return self._given(module, name)
+        present = self._present(module)
         full_name = f"{module}.{name}"
         if full_name == SETTINGS:
             return WithDefaults(getattr(present, name), self._stored(SETTINGS))
@@ -207,6 +207,23 @@ class StandIns:
         if value is MISSING or isinstance(value, ModuleType):
             return self._submodule(module, name, value)
         return value
+
+    def _given(self, module: str, name: str) -> Any:
+        """What Python gives a module, such as its place."""
+        present = self._present(module)
+        is_package = module in self.packages | self.folders or module not in self.texts
+        package = module if is_package else module.rpartition(".")[0]
+        is_place = name in ("__file__", "__path__") and package in self.folders
+        if present is not None and not is_place:
+            return getattr(present, name)
+        if name == "__package__":
+            return package
+        path = Path(self.folder or "", _path_of(module, is_package=is_package))
+        if name == "__path__" and is_package:
+            return [str(path.parent)]
+        if name == "__file__":
+            return str(path)
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
     def _submodule(self, module: str, name: str, present: Any) -> Any:
         full_name = getattr(present, "__name__", f"{module}.{name}")
@@ -334,14 +351,14 @@ class StandIns:
     # Data files
 
     def _write_files(self) -> Path | None:
-        # These have to exist for who resolves them.
         modules = {
             _path_of(name, is_package=name in self.packages): text
             for name, text in self.texts.items()
-            if "__file__" in text
+            if not name.endswith(closure.PACKAGE)
         }
-        if not self.files and not modules:
+        if not self.files and "__file__" not in "".join(modules.values()):
             return None
+        # Modules have to be there for who resolves their place.
         folder = Path(tempfile.mkdtemp(prefix="django-rewind-")).resolve()
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         for name, text in {**modules, **self.files}.items():

@@ -20,6 +20,7 @@ from .usage import OF_RESOURCES, Usage
 
 __all__ = [
     "OF_RESOURCES",
+    "PACKAGE",
     "Closure",
     "Module",
     "Tracer",
@@ -143,12 +144,17 @@ def _trace(module: str, text: str, limit: int, read: Read) -> Closure:
     tracer.follow(module, text)
     texts = tracer.texts()
     usages = dict(tracer.usages())
-    lists = [name for name in usages if datafiles.lists_the_unknown(usages[name])]
+    places = tracer.places
+    lists = [
+        name
+        for name in usages
+        if datafiles.lists_the_unknown(usages[name], places.get(name, ()))
+    ]
     lacks = [*tracer.lacks, *(Lack(name, "", "lists the unknown") for name in lists)]
     gaps = [_describe(lack, module) for lack in lacks]
     gaps += _commands_called(usages)
     unreadable: dict[str, list[str]] = {}
-    for key, path in datafiles.named_by(usages, find):
+    for key, path in datafiles.named_by(usages, places, find):
         if fact := _why_private(key):
             gaps.append(fact)
             continue

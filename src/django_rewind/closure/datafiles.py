@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os.path
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from importlib.machinery import ModuleSpec
 from pathlib import Path, PurePath
@@ -19,30 +19,32 @@ MOST_PATH = 255
 
 
 def named_by(
-    modules: Mapping[str, list[Usage]], find: Callable[[str], ModuleSpec | None]
+    modules: Mapping[str, list[Usage]],
+    places: Mapping[str, Collection[str]],
+    find: Callable[[str], ModuleSpec | None],
 ) -> Iterator[tuple[str, Path]]:
     """Name, relative to the directory of the top-level package, and file.
 
     A name may be in another module than what it is relative to: SQL / "x.sql",
-    load("x.sql").
+    load("x.sql"). `places`: of which other modules a module asks where they are.
     """
     everything = [usage for usages in modules.values() for usage in usages]
     names = {name for usage in everything for name in usage.paths if _is_data(name)}
     patterns = {pattern for usage in everything for pattern in usage.patterns}
     for module, usages in modules.items():
-        yield from _relative_to(module, usages, find, names, patterns)
+        anchors = places.get(module, ())
+        if anchors or any(usage.uses_file for usage in usages):
+            yield from _relative_to(module, anchors, usages, find, names, patterns)
 
 
 def _relative_to(
     module: str,
+    anchors: Collection[str],
     usages: list[Usage],
     find: Callable[[str], ModuleSpec | None],
     names_anywhere: set[str],
     patterns_anywhere: set[str],
 ) -> Iterator[tuple[str, Path]]:
-    anchors = [anchor for usage in usages for anchor in usage.anchors]
-    if not anchors and not any(usage.uses_file for usage in usages):
-        return
     names = dict.fromkeys(sorted(names_anywhere), False)
     for usage in usages:
         for name, is_path in usage.paths.items():
@@ -61,9 +63,9 @@ def _relative_to(
                     yield from search.listed(folder.path, pattern)
 
 
-def lists_the_unknown(usages: list[Usage]) -> bool:
+def lists_the_unknown(usages: list[Usage], places: Collection[str]) -> bool:
     """Whether files that lie beside a module may be listed, nobody knows which."""
-    knows_places = any(usage.uses_file or usage.anchors for usage in usages)
+    knows_places = bool(places) or any(usage.uses_file for usage in usages)
     names_folders = any(is_path for u in usages for is_path in u.paths.values())
     is_listed = any(usage.lists_the_unknown for usage in usages)
     return is_listed and knows_places and not names_folders

@@ -26,7 +26,8 @@ GIVEN = frozenset(
     [f"__{name}__" for name in ("builtins", "cached", "dict", "doc", "file", "loader")]
     + [f"__{name}__" for name in ("name", "package", "path", "spec")]
 )
-
+# Which tell where it is.
+PLACES = frozenset({"__file__", "__package__", "__path__"})
 
 Fact = Literal[
     "absent",
@@ -117,6 +118,8 @@ class Tracer:
         self._excused: set[Lack] = set()
         # Which module uses which other one in a way that does not tell what of it.
         self._vaguely_used: dict[tuple[str, str], None] = {}
+        # Module → others of which it asks where they are.
+        self.places: dict[str, dict[str, None]] = {}
 
     def follow(self, module: str, text: str) -> None:
         """Take what a whole module needs, which is itself not among the texts."""
@@ -140,9 +143,11 @@ class Tracer:
             if cut is None or name == self._root:
                 continue
             text = cut.text()
+            is_place = False
             if text or cut.is_imported:
                 texts[name] = text
-            if cut.module.package == name and RELATIVE.search(text):
+                is_place = any(name in asked_for for asked_for in self.places.values())
+            if cut.module.package == name and (is_place or RELATIVE.search(text)):
                 texts[name + PACKAGE] = ""
         return texts
 
@@ -375,6 +380,8 @@ class Tracer:
     ) -> None:
         """Neither a statement nor a file: how else a name can come to be there."""
         cut = self._cut(module)
+        if name in PLACES:
+            self.places.setdefault(user, {})[module] = None
         if name in GIVEN or (user == module and hasattr(builtins, name)):
             return
         if cut is None:

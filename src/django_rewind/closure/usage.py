@@ -66,7 +66,6 @@ class Usage(ast.NodeVisitor):
         self.paths: dict[str, bool] = {}
         # The same, with * for each part that is not told.
         self.patterns: set[str] = set()
-        self.anchors: dict[str, None] = {}
         # Folders of which all files may be meant, and how deep.
         self.listings: set[tuple[Place, str]] = set()
         self.lists_the_unknown = False
@@ -198,14 +197,13 @@ class Usage(ast.NodeVisitor):
             self.looks_up_its_names = True
         self._note_own_module(node)
         self._add_listing(node)
-        first = self.context.constant(argument_of(node, 0, "package"))
         if name == "import_string":
             self._import_string(node)
         elif name == "call_command":
             command = self.context.constant(argument_of(node, 0, "command_name"))
             self.commands.update([command] if command else [])
-        elif first and is_outside(first) and (name in READERS or _is_path(node)):
-            self.anchors[first] = None
+        elif name in READERS or _is_path(node):
+            self._use_place_of(argument_of(node, 0, "package"))
         elif name in JOINERS or name in GLOBS:
             self._add_path(node)
         self.generic_visit(node)
@@ -384,6 +382,14 @@ class Usage(ast.NodeVisitor):
         if isinstance(node.op, ast.Div):
             self._add_path(node)
         self.generic_visit(node)
+
+    def _use_place_of(self, package: ast.expr | None) -> None:
+        """Of a package, by its name or as a module: what lies beside it is meant."""
+        name = self.context.constant(package)
+        if name:
+            self._add(Reference(name, ("__file__",)))
+        elif isinstance(package, (ast.Attribute, ast.Name)):
+            self._visit_chain(ast.Attribute(package, "__file__", ast.Load()))
 
     def _add_listing(self, node: ast.Call) -> None:
         folder = listed_by(node)
