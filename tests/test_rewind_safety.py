@@ -347,6 +347,47 @@ def test_an_edit_of_which_nobody_can_tell_is_left_alone_and_named(
     assert history.recorded() == ["users.0001", "users.0002_sql"]
 
 
+STUCK = "migrations.RunSQL('SELECT 1'),"
+
+
+@pytest.mark.parametrize("options", [{}, {"migrate": True}])
+def test_an_edit_that_cannot_be_reversed_is_left_alone_and_named(
+    history: History, options: dict[str, bool]
+) -> None:
+    history.have("users: 0001")
+    history.write("users.0002_x", ADD.format("x") + STUCK, [("users", "0001")])
+    history.have("pets: 0001")
+    history.write("pets.0002_x", ADD.format("x"), [("pets", "0001")])
+    history.write("pets.0003_stuck", STUCK, [("pets", "0002_x")])
+    history.make_ghost("users.0003_ghost", ADD.format("z"), [("users", "0002_x")])
+    for name in ("users", "pets"):
+        path = f"{name}.0002_x"
+        operations = ADD.format("y") + (STUCK if name == "users" else "")
+        history.write(path, operations, [(name, "0001")])
+    code, text = rewind(history, **options)
+    assert code == 0
+    assert (
+        "users.0002_x was edited after it was applied, and its file makes another "
+        "schema. It is left alone, since it is irreversible: what its file does now "
+        "has to be done by hand."
+    ) in text
+    assert "left alone, since pets.0003_stuck" in text
+    assert history.columns("users_thing") == ["id", "name", "x"]
+    assert "users.0002_x" in history.recorded()
+    assert "users.0003_ghost" not in history.recorded()
+
+
+def test_migrate_goes_on_over_an_edit_that_cannot_be_reversed(history: History) -> None:
+    history.have("users: 0001")
+    history.write("users.0002_x", ADD.format("x") + STUCK, [("users", "0001")])
+    history.migrate()
+    history.write("users.0002_x", ADD.format("y") + STUCK, [("users", "0001")])
+    history.install(DEBUG=True, DJANGO_REWIND_AUTO=True)
+    history.write("users.0003_z", ADD.format("z"), [("users", "0002_x")])
+    history.migrate()
+    assert "users.0003_z" in history.recorded()
+
+
 def test_an_edit_whose_stored_code_does_not_verify_is_refused(history: History) -> None:
     history.have("users: 0001 > 0002_x")
     history.migrate()

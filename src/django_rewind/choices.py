@@ -46,8 +46,9 @@ def not_of_this_checkout(
     """Ghosts; what was reversed in part, unless that is `mended`; and edited ones.
 
     Of these, names whose files now make another schema than what was applied, and those
-    that Django finds applied before a dependency. Without `migrate`, of the former only
-    those under which nothing else would go: it would not be applied again.
+    that Django finds applied before a dependency. Of the former only what can be
+    reversed, and without `migrate` only those under which nothing else would go: it
+    would not be applied again.
     """
     chosen = Chosen({}, [], set())
     halves = {} if mended else halfway.find(journal.read(connection))
@@ -64,6 +65,7 @@ def not_of_this_checkout(
             chosen.reasons[key] = "it was reversed in part"
         elif answer.recorded and answer.file is File.EDITED:
             _choose_edited(connection, ghosts, key, chosen)
+    _leave_what_cannot_go(ghosts, chosen)
     if not migrate:
         _leave_what_others_need(ghosts, chosen)
     chosen.notes.extend(map(_is_switched_off, switched_off.items()))
@@ -116,9 +118,36 @@ def unapplied_parents(files: MigrationLoader, key: Key) -> list[Key]:
     return [parent for parent in parents if parent not in files.applied_migrations]
 
 
+def _leave_what_cannot_go(ghosts: Ghosts, chosen: Chosen) -> None:
+    """What is no ghost must not keep ghosts from being reversed."""
+    files = ghosts.files
+    for key in _making_another_schema(chosen):
+        goes = (k for k in files.graph.backwards_plan(key) if k in ghosts.recorded)
+        stuck = [k for k in goes if _is_irreversible(ghosts, k)]
+        if stuck:
+            del chosen.reasons[key]
+            fact = f"{_names(stuck)}, irreversible, would go with it"
+            chosen.notes.append(
+                f"{'{}.{}'.format(*key)} was edited after it was applied, and its file "
+                "makes another schema. It is left alone, since "
+                f"{'it is irreversible' if key in stuck else fact}: what its file does "
+                "now has to be done by hand."
+            )
+
+
+def _is_irreversible(ghosts: Ghosts, key: Key) -> bool:
+    migration = ghosts.loaded.get(key) or ghosts.files.disk_migrations[key]
+    operations = planning.irreversible_operations(migration.operations)
+    return not ghosts.statuses[key].faked and any(operations)
+
+
+def _making_another_schema(chosen: Chosen) -> list[Key]:
+    return [k for k, reason in chosen.reasons.items() if reason == ANOTHER_SCHEMA]
+
+
 def _leave_what_others_need(ghosts: Ghosts, chosen: Chosen) -> None:
     graph = ghosts.files.graph
-    edited = [k for k, reason in chosen.reasons.items() if reason == ANOTHER_SCHEMA]
+    edited = _making_another_schema(chosen)
     # Those that come later in the graph first: what is left alone needs the others.
     edited.sort(key=lambda key: len(graph.forwards_plan(key)), reverse=True)
     for key in edited:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -129,6 +130,13 @@ def _connected_to(connection: BaseDatabaseWrapper, name: str) -> Iterator[None]:
 def _rewind(creation: Any, verbosity: int) -> None:
     alias = creation.connection.alias
     rewound: list[Key] = []
+    options: dict[str, Any] = {
+        "databases": [alias],
+        # What was renamed waits for what its new name depends on.
+        "migrate": True,
+        "verbosity": 0,
+        "stderr": StringIO(),
+    }
 
     def note(plan: list[Key], adoptions: dict[Key, Key], **kwargs: Any) -> None:
         rewound.extend([*plan, *adoptions])
@@ -136,27 +144,17 @@ def _rewind(creation: Any, verbosity: int) -> None:
     try:
         if not _is_of_another_branch(creation.connection):
             return
+        plan = StringIO()
+        call_command("rewind", plan=True, format="json", stdout=plan, **options)
+        if notes := json.loads(plan.getvalue())["notes"]:
+            _say_that_it_differs(creation, "\n".join(notes))
         signals.post_rewind.connect(note)
-        call_command(
-            "rewind",
-            databases=[alias],
-            interactive=False,
-            # What was renamed waits for what its new name depends on.
-            migrate=True,
-            verbosity=0,
-            stdout=StringIO(),
-            stderr=StringIO(),
-        )
+        call_command("rewind", interactive=False, stdout=StringIO(), **options)
     except TableOutdated:
         # The next thing that happens is that it is migrated.
         return
     except (CommandError, RewindError, DatabaseError) as error:
-        creation.log(
-            f"The kept test database for alias '{alias}' is not that of this checkout: "
-            f"{printable(str(error))}\n"
-            "Tests may fail because of it. Make it anew: run them once without "
-            "--keepdb, or once with pytest's --create-db."
-        )
+        _say_that_it_differs(creation, str(error))
     finally:
         signals.post_rewind.disconnect(note)
     if rewound and verbosity >= 1:
@@ -164,6 +162,15 @@ def _rewind(creation: Any, verbosity: int) -> None:
         creation.log(
             f"Rewound in the test database for alias '{alias}': {', '.join(names)}."
         )
+
+
+def _say_that_it_differs(creation: Any, fact: str) -> None:
+    creation.log(
+        f"The kept test database for alias '{creation.connection.alias}' is not that "
+        f"of this checkout: {printable(fact)}\n"
+        "Tests may fail because of it. Make it anew: run them once without --keepdb, "
+        "or once with pytest's --create-db."
+    )
 
 
 def _is_of_another_branch(connection: BaseDatabaseWrapper) -> bool:

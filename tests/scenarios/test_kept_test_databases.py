@@ -147,6 +147,21 @@ def test_what_cannot_be_rewound_is_reported_with_the_fix(kept: Project) -> None:
     run_tests(kept)
 
 
+def test_an_edit_that_cannot_be_rewound_is_reported_with_the_fix(
+    kept: Project,
+) -> None:
+    path = kept.path("users.0002_prefs")
+    text = "operations = [migrations.RunSQL('SELECT 1'),"
+    path.write_text(path.read_text().replace("operations = [", text))
+    run_tests(kept)
+    path.write_text(path.read_text().replace('"prefs"', '"taste"'))
+    said = run_tests(kept)
+    assert (
+        "is not that of this checkout: users.0002_prefs was edited after it was applied"
+    ) in said
+    assert "Make it anew: run them once without --keepdb" in said
+
+
 @pytest.mark.parametrize("extra", ["", "DJANGO_REWIND_AUTO = True\n"])
 def test_what_cannot_be_rewound_does_not_stop_the_tests(
     kept: Project, extra: str
