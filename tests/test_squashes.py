@@ -241,6 +241,104 @@ def test_what_only_the_squash_ran_is_not_reversed_in_part(history: History) -> N
     assert_back_at_nothing(history, [SQUASH])
 
 
+# Squashed, `replaces` removed and pruned, and then back to before the squash
+
+
+PRUNE = """DELETE FROM django_migrations
+    WHERE app = 'users' AND name IN ('0001', '0002_a')"""
+
+
+@pytest.fixture
+def pruned(squashed: History) -> History:
+    write_squash(squashed, keeps_replaces=False)
+    have_files(squashed, SQUASH)
+    squashed.sql("INSERT INTO users_thing (a) VALUES (5)")
+    if django.VERSION >= (4, 1):
+        squashed.migrate("users", prune=True)
+    else:
+        squashed.sql(PRUNE)
+    assert set(recorded(squashed)) == {SQUASH}
+    have_files(squashed, *ORIGINALS)
+    assert ghosts(squashed) == {SQUASH}
+    return squashed
+
+
+def test_what_was_replaced_gets_its_records_back(pruned: History) -> None:
+    text = pruned.run("rewind", plan=True)
+    assert "does the same as users.0001, users.0002_a, which it replaced" in text
+    assert "destroys" not in text
+    output = pruned.run("rewind", interactive=False, migrate=True)
+    assert f"Adopting {SQUASH} as users.0001, users.0002_a... OK" in output
+    assert "No migrations to apply" in output
+    assert set(recorded(pruned)) == {*ORIGINALS, SQUASH}
+    assert pruned.sql("SELECT a FROM users_thing") == [(5,)]
+    assert ghosts(pruned) == set()
+    assert "Nothing to rewind" in pruned.run("rewind", interactive=False)
+
+
+def test_and_both_branches_can_be_gone_back_to(pruned: History) -> None:
+    pruned.run("rewind", interactive=False)
+    write_squash(pruned, keeps_replaces=False)
+    have_files(pruned, SQUASH)
+    assert "Nothing to rewind" in pruned.run("rewind", interactive=False, migrate=True)
+    have_files(pruned, *ORIGINALS)
+    pruned.migrate("users", "0001")
+    assert pruned.columns("users_thing") == ["id"]
+    pruned.migrate("users", "zero")
+    assert_back_at_nothing(pruned, ["users.0002_a", "users.0001"])
+
+
+def test_what_follows_a_pruned_squash_is_reversed_before(pruned: History) -> None:
+    write_squash(pruned, keeps_replaces=False)
+    have_files(pruned, SQUASH)
+    write(pruned, "users.0002_b", after=[SQUASH], adds="b")
+    write(pruned, "blog.0001", after=[SQUASH], creates=True)
+    pruned.migrate()
+    have_files(pruned, *ORIGINALS)
+    write(pruned, "blog.0001", after=["users.0002_a"], creates=True)
+    output = pruned.run("rewind", interactive=False, migrate=True)
+    assert "Unapplying users.0002_b... OK" in output
+    assert "Unapplying blog.0001" not in output
+    assert set(recorded(pruned)) == {*ORIGINALS, SQUASH}
+    assert ghosts(pruned, "users", "blog") == set()
+    assert pruned.columns("users_thing") == ["id", "a"]
+    assert "Nothing to rewind" in pruned.run("rewind", interactive=False, migrate=True)
+
+
+@pytest.mark.parametrize("adopt", [True, False])
+def test_a_pruned_squash_of_something_else_is_reversed(
+    pruned: History, adopt: bool
+) -> None:
+    """Or the same, if it is not to be adopted."""
+    write(pruned, "users.0002_a", after=["users.0001"], adds="c" if adopt else "a")
+    text = pruned.run("rewind", plan=True, adopt=adopt)
+    assert "drops users_thing: 1 row" in text
+    pruned.run("rewind", interactive=False, migrate=True, adopt=adopt)
+    assert set(recorded(pruned)) == {*ORIGINALS}
+    assert pruned.columns("users_thing") == ["id", "c" if adopt else "a"]
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_what_depends_on_the_old_names_goes_with_a_pruned_squash(
+    history: History, stays: bool
+) -> None:
+    write_originals(history)
+    write(history, "blog.0001", after=["users.0002_a"], creates=True)
+    history.migrate()
+    write_squash(history)
+    history.migrate()
+    write_squash(history, keeps_replaces=False)
+    history.sql(PRUNE)
+    have_files(history, *ORIGINALS, *(["blog.0001"] if stays else []))
+    history.run("rewind", interactive=False, adopt=False)
+    assert reversals(history) == ["blog.0001", SQUASH]
+
+
+def test_a_pruned_squash_can_be_reversed_by_name(pruned: History) -> None:
+    pruned.migrate("users", "zero")
+    assert_back_at_nothing(pruned, [SQUASH])
+
+
 # Ghosts that come after a squash
 
 

@@ -1,12 +1,14 @@
 """Migrations that were applied, and are on disk with another name or dependencies.
 
 Instead of dropping and making again what they made, their record gets the new name, or
-their code is stored anew.
+their code is stored anew. What a squashed migration replaced gets its records back,
+where it is here again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -25,9 +27,9 @@ from django.db.migrations.operations import (
 from django.db.migrations.operations.base import Operation
 from django.db.models import Index
 
-from . import likeness, source, store
+from . import importer, likeness, source, store
 from .capture import capture
-from .exceptions import RewindError
+from .exceptions import NotTrusted, RewindError, Unreachable
 from .ghosts import Ghosts
 from .models import Key, MigrationCode, StoredCode
 from .terminal import on_one_line
@@ -42,11 +44,13 @@ Touched = tuple[str, ...]
 class Adoption(NamedTuple):
     """A ghost that becomes the migration of a file, or one that depends on others now.
 
-    The latter keeps its name: as after a rebase by hand.
+    The latter keeps its name: as after a rebase by hand. A squashed migration becomes
+    all that it replaced.
     """
 
     old: Key
-    new: Key
+    # In the order of the files' graph.
+    names: list[Key]
     # What the file depends on and is not applied: a rename alone would be a record
     # before its dependency.
     first: list[Key]
@@ -56,12 +60,20 @@ class Adoption(NamedTuple):
     is_faked: bool
 
     @property
+    def new(self) -> Key:
+        return self.names[-1]
+
+    @property
+    def is_split(self) -> bool:
+        return len(self.names) > 1
+
+    @property
     def is_renamed(self) -> bool:
         return self.old != self.new
 
     def __str__(self) -> str:
-        old, new = map(".".join, (self.old, self.new))
-        return on_one_line(f"{old} as {new}" if self.is_renamed else old)
+        old, names = ".".join(self.old), ", ".join(map(".".join, self.names))
+        return on_one_line(f"{old} as {names}" if self.is_renamed else old)
 
 
 def find(
@@ -84,10 +96,12 @@ def find(
     ]
     wanted = [*filter(ghosts.has_ghost, keys), *edited]
     codes = store.fetch(connection, wanted)
-    found: dict[Key, Key] = {}
+    found: dict[Key, list[Key]] = {}
     for key in wanted:
-        # A squash stands for other records too.
-        if ghosts.statuses[key].replaces:
+        if replaced := ghosts.statuses[key].replaces:
+            is_ghost = ghosts.has_ghost(key)
+            if is_ghost and _are_as_applied(connection, ghosts, key, replaced):
+                found[key] = sorted(replaced, key=partial(_depth, files))
             continue
         if key in edited:
             candidates = [key]
@@ -98,7 +112,7 @@ def find(
         alike = [
             file
             for file in candidates
-            if file not in found.values()
+            if file not in _all_names(found)
             and not files.disk_migrations[file].replaces
             and _do_the_same(
                 ghosts.loaded[key], codes[key], files.disk_migrations[file]
@@ -107,7 +121,7 @@ def find(
         # Of several, the one that differs in its number alone.
         same = [file for file in alike if _title(file) == _title(key)] or alike
         if len(same) == 1:
-            found[key] = same[0]
+            found[key] = same
     while _drop_one(ghosts, keys, found):
         pass
     adoptions = _in_order(ghosts, keys, found)
@@ -117,38 +131,85 @@ def find(
 
 
 def _in_order(
-    ghosts: Ghosts, keys: Collection[Key], found: dict[Key, Key]
+    ghosts: Ghosts, keys: Collection[Key], found: dict[Key, list[Key]]
 ) -> list[Adoption]:
-    files, news = ghosts.files, set(found.values())
+    files, everything = ghosts.files, _all_names(found)
     adoptions = [
         Adoption(
             old,
-            new,
-            list(_unapplied_before(files, new, news)),
+            names,
+            list(_unapplied_before(files, names, everything)),
             _reversed_beneath(ghosts, keys, found, old),
             ghosts.statuses[old].faked,
         )
-        for old, new in found.items()
+        for old, names in found.items()
     ]
-    return sorted(adoptions, key=lambda a: len(files.graph.forwards_plan(a.new)))
+    return sorted(adoptions, key=lambda a: _depth(files, a.new))
+
+
+def _all_names(found: dict[Key, list[Key]]) -> set[Key]:
+    return {name for names in found.values() for name in names}
+
+
+def _depth(files: MigrationLoader, key: Key) -> int:
+    return len(files.graph.forwards_plan(key))
 
 
 def without(
     ghosts: Ghosts, adoptions: list[Adoption], keys: Collection[Key]
 ) -> list[Adoption]:
     """Those whose old names are not in `keys`."""
-    kept = {a.old: a.new for a in adoptions if a.old not in keys}
+    kept = {a.old: a.names for a in adoptions if a.old not in keys}
     if len(kept) == len(adoptions):
         return adoptions
     return _in_order(ghosts, keys, kept)
 
 
 def _unapplied_before(
-    files: MigrationLoader, new: Key, news: Collection[Key]
+    files: MigrationLoader, names: list[Key], others: Collection[Key]
 ) -> Iterator[Key]:
-    for key in files.graph.forwards_plan(new):
-        if key not in files.applied_migrations and key not in news:
+    needed = dict.fromkeys(k for n in names for k in files.graph.forwards_plan(n))
+    for key in needed:
+        if key not in files.applied_migrations and key not in others:
             yield key
+
+
+def _are_as_applied(
+    connection: BaseDatabaseWrapper, ghosts: Ghosts, squash: Key, keys: Collection[Key]
+) -> bool:
+    """Whether the files of what a squash replaced are here, and do what it did.
+
+    Each does what was stored for it, or together they make the schema of the squash.
+    """
+    files = ghosts.files
+    if not all(
+        k in files.graph.nodes and k not in files.applied_migrations for k in keys
+    ):
+        return False
+    codes = store.fetch(connection, keys)
+    if all(
+        key in codes and _is_as_stored(codes[key], files.disk_migrations[key])
+        for key in keys
+    ):
+        return True
+    operations = [o for key in keys for o in files.disk_migrations[key].operations]
+    as_one = likeness.as_one(ghosts.loaded[squash], operations)
+    before = ghosts.files.project_state(
+        min(keys, key=partial(_depth, files)), at_end=False
+    )
+    is_same = likeness.make_the_same_schema(
+        ghosts.loaded[squash], as_one, before, connection
+    )
+    return bool(is_same)
+
+
+def _is_as_stored(code: MigrationCode, file: Migration) -> bool:
+    if code.ran_as != file.name:
+        return False
+    try:
+        return _do_the_same(importer.load(code), code, file)
+    except (NotTrusted, Unreachable):
+        return False
 
 
 def _title(key: Key) -> str:
@@ -169,7 +230,9 @@ def _do_the_same(ghost: Migration, code: MigrationCode, file: Migration) -> bool
     )
 
 
-def _drop_one(ghosts: Ghosts, keys: Collection[Key], found: dict[Key, Key]) -> bool:
+def _drop_one(
+    ghosts: Ghosts, keys: Collection[Key], found: dict[Key, list[Key]]
+) -> bool:
     """Drop one that cannot be adopted; whether there was one."""
     for key in list(found):
         if _is_in_between(ghosts, keys, found, key):
@@ -194,7 +257,7 @@ def _reversed_beneath(
 
 
 def _is_in_between(
-    ghosts: Ghosts, keys: Collection[Key], found: dict[Key, Key], key: Key
+    ghosts: Ghosts, keys: Collection[Key], found: dict[Key, list[Key]], key: Key
 ) -> bool:
     """Whether something else comes before it now, or came before or after it, and would
     not do.
@@ -202,17 +265,18 @@ def _is_in_between(
     As where another branch alters a field that this one alters: the last one counts.
     """
     files = ghosts.files
-    first = list(_unapplied_before(files, found[key], found.values()))
+    names, new = _all_names(found), found[key][-1]
+    first = list(_unapplied_before(files, found[key], names))
     beneath = _reversed_beneath(ghosts, keys, found, key)
     if beneath and (first or not all(map(ghosts.has_ghost, beneath))):
         # With neither name it would have what it depends on.
         return True
-    needed = files.graph.forwards_plan(found[key])
+    needed = files.graph.forwards_plan(new)
     after = ghosts.recorded[ghosts.recorded.index(key) + 1 :]
-    later = [k for k in after if k in needed and k not in found.values()]
+    later = [k for k in after if k in needed and k not in names]
     others = [*first, *beneath, *later]
     staying = [(key, ghosts.loaded[key])]
-    for dependant in files.graph.backwards_plan(found[key]):
+    for dependant in files.graph.backwards_plan(new):
         # Those that stay as they are; each of the others is looked at by itself.
         if dependant in files.applied_migrations.keys() - found.keys() - set(keys):
             staying.append((dependant, files.disk_migrations[dependant]))

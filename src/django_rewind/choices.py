@@ -211,10 +211,7 @@ def _applied_in_its_place(
             operations += importer.load(codes[key]).operations
         except (NotTrusted, Unreachable):
             return None
-    as_one: type[Migration] = type(
-        "Migration", (Migration,), {"operations": operations}
-    )
-    return as_one(squash.name, squash.app_label)
+    return likeness.as_one(squash, operations)
 
 
 def after(

@@ -274,7 +274,7 @@ def adopt(plan: Plan, adopted: Adoption, tally: Tally) -> None:
     """Give the record its new name. Raises Stopped if that fails."""
     recorder: Any = MigrationExecutor(plan.connection).recorder
     try:
-        recorder.adopt(adopted.old, adopted.new, fake=adopted.is_faked)
+        recorder.adopt(adopted.old, adopted.names, fake=adopted.is_faked)
     except (Exception, KeyboardInterrupt) as error:
         raise tally.stopped(error) from error
     tally.count(".".join(adopted.old))

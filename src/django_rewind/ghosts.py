@@ -78,6 +78,7 @@ class Ghosts:
                 self._add_stub(key, codes.get(key))
             else:
                 self._load(key, codes.get(key))
+        self._let_squashes_stand_alone()
         self._drop_those_that_lack_a_dependency()
         migration: Any
         for migration in self.loaded.values():
@@ -89,6 +90,27 @@ class Ghosts:
                 )
         if not fake and edited is None:
             self._use_files_that_alone_reverse()
+
+    def _let_squashes_stand_alone(self) -> None:
+        """Those that are recorded, and of what they replaced not all is any more.
+
+        As after `migrate --prune`. Django would find them not applied.
+        """
+        alone: dict[Key, Key] = {}
+        migration: Any
+        for key, migration in self.loaded.items():
+            replaced = {(app_label, name) for app_label, name in migration.replaces}
+            if key in self.recorded and not replaced.issubset(self.recorded):
+                migration.replaces = []
+                alone.update(dict.fromkeys(replaced.difference(self.recorded), key))
+        for key, migration in self.loaded.items() if alone else ():
+            found = (alone.get(d, d) for d in migration.dependencies)
+            migration.dependencies = [d for d in found if d != key]
+        for key in self.files.applied_migrations if alone else ():
+            migration = self.files.disk_migrations.get(key)
+            for dependency in getattr(migration, "dependencies", ()):
+                if dependency in alone:
+                    self._after[key] = alone[dependency]
 
     def use_files_apart_from_gone_apps(self) -> None:
         """Nothing of an installed app goes with one that is gone: it could not return.

@@ -56,6 +56,13 @@ def do_the_same(one: Migration, other: Migration) -> bool:
         return False
 
 
+def as_one(migration: Migration, operations: list[Operation]) -> Migration:
+    """With the name of a squashed migration, what is to be compared with it."""
+    body = {"operations": operations}
+    one: type[Migration] = type("Migration", (Migration,), body)
+    return one(migration.name, migration.app_label)
+
+
 def make_the_same_schema(
     one: Migration, other: Migration, before: ProjectState, connection: Any
 ) -> bool | None:

@@ -80,7 +80,7 @@ class Step(NamedTuple):
     digest: str
     note: str = ""
     sql: list[str] | None = None
-    # Of what is adopted: the name that its record gets.
+    # Of what is adopted: the name that its record gets, if it is one.
     new_name: str = ""
 
     def __str__(self) -> str:
@@ -91,9 +91,10 @@ class Step(NamedTuple):
         return {
             "reverse": f"from {self.source}",
             "fake": "only its record goes",
-            "adopt": "its record gets that name"
-            if self.new_name != self.migration_name
-            else "its code is stored anew",
+            "adopt": {
+                "": "these get their records back",
+                self.migration_name: "its code is stored anew",
+            }.get(self.new_name, "its record gets that name"),
             "apply": f"applied again, from {self.source}",
             "record": "only its record comes back",
             "mend": "it stays",
@@ -344,7 +345,8 @@ def _refuse_what_migrate_refuses(
     ghosts: Ghosts, rollback: Rollback, adoptions: Collection[Adoption]
 ) -> None:
     """What was applied before a dependency, as by --fake; edited ones were chosen."""
-    files, names = ghosts.files, {adopted.new for adopted in adoptions}
+    files = ghosts.files
+    names = {name for adopted in adoptions for name in adopted.names}
     problems = []
     for key in ghosts.recorded:
         if key not in files.graph.nodes or key in rollback.keys or key in names:
@@ -460,19 +462,23 @@ class _Describer:
 
     def _adoption(self, adopted: Adoption) -> Step:
         app_label, name = adopted.new
+        reason = "its file does the same, and depends on others"
+        if adopted.is_renamed:
+            reason = f"does the same as {app_label}.{name}, which is not applied"
+        if adopted.is_split:
+            names = ", ".join(map(".".join, adopted.names))
+            reason = on_one_line(f"does the same as {names}, which it replaced")
         return Step(
             database=self.connection.alias,
             app_label=adopted.old[0],
             migration_name=adopted.old[1],
             action="adopt",
-            reason=f"does the same as {app_label}.{name}, which is not applied"
-            if adopted.is_renamed
-            else "its file does the same, and depends on others",
+            reason=reason,
             source="file",
             destroys=[],
             digest=source.digest_of_file(adopted.new),
             note=_waits(adopted) if adopted.first else "",
-            new_name=name,
+            new_name="" if adopted.is_split else name,
         )
 
     def _mended(self, key: Key) -> Step:
@@ -510,6 +516,10 @@ def _waits(adopted: Adoption) -> str:
         return (
             f"{'.'.join(adopted.old)} stays with --migrate, once {first} is applied, "
             "on which its file depends."
+        )
+    if adopted.is_split:
+        return (
+            f"{adopted} with --migrate, once {first} is applied, on which these depend."
         )
     return (
         f"{'.'.join(adopted.old)} gets the name {adopted.new[1]} with --migrate, once "

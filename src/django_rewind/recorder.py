@@ -73,9 +73,10 @@ class StoresCode(MigrationRecorder):
         self._ensure_tables()
         with self._transaction():
             super().record_applied(app, name)
-            self._journal(RECORD, (app, name), self._store((app, name)))
+            faked = None if self.step is None else self.step.fake
+            self._journal(RECORD, (app, name), self._store((app, name), faked))
 
-    def _store(self, key: Key) -> str:
+    def _store(self, key: Key, faked: bool | None) -> str:
         """The digest of the code that is stored now."""
         if key[0] in conf.excluded_apps():
             return ""
@@ -88,7 +89,7 @@ class StoresCode(MigrationRecorder):
             self.connection,
             key,
             StoredCode.Captured.AT_APPLY,
-            faked=None if self.step is None else self.step.fake,
+            faked=faked,
             code=(self._read or {}).pop(key, None),
         )
         return code.digest if code else ""
@@ -136,9 +137,16 @@ class StoresCode(MigrationRecorder):
         else:
             self._own_run().note(self.connection, action, key, digest)
 
-    def adopt(self, old: Key, new: Key, *, fake: bool) -> None:
-        """Give a record another name, and store the code of that name's file."""
+    def adopt(self, old: Key, names: Sequence[Key], *, fake: bool) -> None:
+        """Give a record another name, and store the code of that name's file.
+
+        Beside that of a squashed migration, all that it replaced is recorded again.
+        """
         self._ensure_tables()
+        if len(names) > 1:
+            self._record_again(names, fake=fake)
+            return
+        (new,) = names
         digest = self._digest(old)
         run = self._own_run()
         self.step = run.adopt(self.connection, old, new, digest, fake=fake)
@@ -147,10 +155,16 @@ class StoresCode(MigrationRecorder):
                 # A new one would be the last, and so what `rewind --steps` takes first.
                 records = self.migration_qs.filter(app=old[0], name=old[1])
                 records.update(app=new[0], name=new[1])
-                self.step.note(new, self._store(new))
+                self.step.note(new, self._store(new, fake))
                 self.step.note(old, digest)
         finally:
             self.step = None
+
+    def _record_again(self, keys: Sequence[Key], *, fake: bool) -> None:
+        with transaction.atomic(using=self.connection.alias):
+            for key in keys:
+                super().record_applied(*key)
+                self._journal(RECORD, key, self._store(key, fake))
 
     @contextmanager
     def taking(
