@@ -271,7 +271,7 @@ def test_what_was_replaced_gets_its_records_back(pruned: History) -> None:
     assert f"Adopting {SQUASH} as users.0001, users.0002_a... OK" in output
     assert "No migrations to apply" in output
     assert set(recorded(pruned)) == {*ORIGINALS, SQUASH}
-    assert pruned.sql("SELECT a FROM users_thing") == [(5,)]
+    assert list(pruned.sql("SELECT a FROM users_thing")) == [(5,)]
     assert ghosts(pruned) == set()
     assert "Nothing to rewind" in pruned.run("rewind", interactive=False)
 
