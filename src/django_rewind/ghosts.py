@@ -103,12 +103,13 @@ class Ghosts:
             if key in self.recorded and not replaced.issubset(self.recorded):
                 migration.replaces = []
                 alone.update(dict.fromkeys(replaced.difference(self.recorded), key))
-        for key, migration in self.loaded.items() if alone else ():
+        if not alone:
+            return
+        for key, migration in self.loaded.items():
             found = (alone.get(d, d) for d in migration.dependencies)
             migration.dependencies = [d for d in found if d != key]
-        for key in self.files.applied_migrations if alone else ():
-            migration = self.files.disk_migrations.get(key)
-            for dependency in getattr(migration, "dependencies", ()):
+        for key in self.files.disk_migrations.keys() & self.recorded:
+            for dependency in self.files.disk_migrations[key].dependencies:
                 if dependency in alone:
                     self._after[key] = alone[dependency]
 
