@@ -22,6 +22,7 @@ from django.db.migrations.state import ProjectState
 
 from . import chronicle, journal, untold
 from .actions import APPLY, REVERSE
+from .exceptions import HalfDone
 from .journal import Entry, Step
 from .models import Key
 from .terminal import on_one_line
@@ -74,10 +75,21 @@ class Half(NamedTuple):
         ]
         return on_one_line(", ".join(names))
 
+    @property
+    def goes_on(self) -> str:
+        return on_one_line("{}.{} goes on after: {}.".format(*self.key, self.done))
+
+    def error(self, remedy: str) -> HalfDone:
+        """For one that cannot go on."""
+        return HalfDone(self.key, self._how, self.at, self.describe(), remedy)
+
+    @property
+    def _how(self) -> str:
+        return "applied" if self.action == APPLY else "reversed"
+
     def describe(self) -> str:
         """What ran, and the exact SQL to finish it, or also to undo it."""
-        how = "applied" if self.action == APPLY else "reversed"
-        lines = [f"Operations that were {how}: {self.done or 'none'}."]
+        lines = [f"Operations that were {self._how}: {self.done or 'none'}."]
         if self.stopped is not None:
             lines.append(f"It stopped in: {self._field(self.stopped, 'operation')}.")
         lines += [f"  This ran: {sql}" for sql in self.ran]

@@ -30,7 +30,6 @@ from . import (
 from .adoption import Adoption
 from .effects import Effects
 from .exceptions import (
-    HalfDone,
     Problem,
     Refused,
     RewindError,
@@ -207,8 +206,7 @@ def refuse_unfinished(plan: Plan, request: Request) -> None:
     ]
     for begun in found:
         if begun.half is not None and not begun.can_go_on:
-            told = begun.half.describe()
-            raise HalfDone(begun.key, "applied", begun.half.at, told, begun.remedy)
+            raise begun.half.error(begun.remedy)
     problems = [Problem(*begun.key, begun.fact, begun.remedy) for begun in found]
     if problems:
         raise Refused(_goal(request), problems)
@@ -262,12 +260,8 @@ def _going_on(again: Reapplication, halves: Mapping[Key, Half]) -> Iterator[str]
             has_file = not isinstance(migration, StoredMigration)
             alias = again.runner.connection.alias
             remedy = applied_by_hand(half.key, alias, has_file=has_file)
-            raise HalfDone(half.key, "applied", half.at, half.describe(), remedy)
-        yield _goes_on(half.key, half)
-
-
-def _goes_on(key: Key, half: Half) -> str:
-    return on_one_line("{}.{} goes on after: {}.".format(*key, half.done))
+            raise half.error(remedy)
+        yield half.goes_on
 
 
 def _for_ghosts(connection: BaseDatabaseWrapper, request: Request) -> Plan:
@@ -314,9 +308,7 @@ def _for_ghosts(connection: BaseDatabaseWrapper, request: Request) -> Plan:
         mended += [one.key for one in begun]
         begun = []
     notes.extend(
-        _goes_on(one.key, one.half)
-        if request.migrate and one.half and one.can_go_on
-        else str(one)
+        one.half.goes_on if request.migrate and one.half and one.can_go_on else str(one)
         for one in begun
     )
     plan = _Describer(connection, request, rollback).plan(
@@ -432,9 +424,8 @@ class _Describer:
                 continue
             half = halves[key]
             if not half.can_go_on:
-                remedy = by_hand(key[0], self.connection.alias)
-                raise HalfDone(key, "reversed", half.at, half.describe(), remedy)
-            yield _goes_on(key, half)
+                raise half.error(by_hand(key[0], self.connection.alias))
+            yield half.goes_on
 
     def _effects(self) -> Effects:
         rollback = self.rollback
