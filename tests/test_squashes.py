@@ -288,6 +288,18 @@ def test_and_both_branches_can_be_gone_back_to(pruned: History) -> None:
     assert_back_at_nothing(pruned, ["users.0002_a", "users.0001"])
 
 
+def test_a_restore_point_knows_a_pruned_squash_as_what_it_replaced(
+    pruned: History,
+) -> None:
+    pruned.run("restore_point", "pruned")
+    pruned.run("rewind", interactive=False)
+    pruned.run("restore_point", "adopted")
+    for point in ("pruned", "adopted"):
+        text = pruned.run("rewind", to=point, interactive=False, migrate=True)
+        assert "Nothing to rewind" in text
+        assert "Applied then" not in text
+
+
 def test_what_follows_a_pruned_squash_is_reversed_before(pruned: History) -> None:
     write_squash(pruned, keeps_replaces=False)
     have_files(pruned, SQUASH)
