@@ -159,6 +159,40 @@ def test_before_the_squash_nothing_was_edited(history: History) -> None:
     assert history.columns("users_thing") == ["id"]
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_before_the_squash_rewind_finds_nothing_edited(
+    history: History, same: bool
+) -> None:
+    write_squash(history)
+    history.migrate()
+    history.lose(SQUASH)
+    write_originals(history)
+    if not same:
+        write(history, "users.0002_a", after=["users.0001"], adds="b")
+    output = history.run("rewind", check_only=True)
+    note = f"{SQUASH} was applied, and makes another schema than the files of what it"
+    assert (note in output) == (not same)
+    assert "edited" not in output
+
+
+def test_before_the_squash_one_original_is_reversed_under_what_stays(
+    history: History,
+) -> None:
+    """blog was applied after the squash, and its file depends on an original."""
+    write_squash(history)
+    history.write("blog.0001", None, [("users", "0001_squashed")])
+    history.migrate()
+    history.lose(SQUASH)
+    write_originals(history)
+    history.write("blog.0001", None, [("users", "0001")])
+    history.run("rewind", "users", "0001", interactive=False)
+    assert history.columns("users_thing") == ["id"]
+    assert sorted(history.recorded()) == ["blog.0001", "users.0001"]
+    assert "Nothing to rewind" in history.run("rewind", interactive=False)
+    history.migrate()
+    assert history.columns("users_thing") == ["id", "a"]
+
+
 def assert_back_at_nothing(history: History, expected: list[str]) -> None:
     """Reversed in this order, and what is applied afresh works."""
     assert reversals(history) == expected

@@ -625,3 +625,98 @@ def test_other_commands_do_as_if_it_had_never_been(shop: History) -> None:
     assert "Applying users.0002... OK" in shop.migrate()
     assert unapplied(shop.migrate("users", "zero")) == ["users.0002", "users.0001"]
     assert shop.recorded() == ["shop.0001", "shop.0002_price"]
+
+
+# What the files of installed apps no longer say of it
+
+
+BEFORE = [("blog", "0001")]
+WITH_SHOP = [*BEFORE, ("shop", "0001")]
+ADD_EXTRA = 'migrations.AddField("thing", "extra", models.IntegerField(null=True)),'
+
+
+def rewind(history: History, **options: Any) -> str:
+    return history.run("rewind", interactive=False, **options)
+
+
+def switch(history: History, dependency: bool, operations: str = ADD_EXTRA) -> None:
+    """To the branch that has shop, and on which blog depends on it, or to the other."""
+    if dependency:
+        history.have("shop: 0001; blog: 0001")
+    elif "shop" in history.labels:
+        uninstall(history, "shop")
+    history.write("blog.0002", operations, WITH_SHOP if dependency else BEFORE)
+
+
+def test_what_only_depended_on_the_gone_app_stays_as_it_is(history: History) -> None:
+    """In each direction, as often as somebody switches; its code is stored anew."""
+    switch(history, True)
+    history.migrate()
+    history.sql("INSERT INTO blog_thing (id, name, extra) VALUES (1, 'a', 5)")
+    for dependency in (False, True, False):
+        switch(history, dependency)
+        output = rewind(history, migrate=True)
+        assert "Adopting blog.0002... OK" in output
+        assert ("shop_thing" in history.tables()) == dependency
+        assert [*map(list, history.sql("SELECT extra FROM blog_thing"))] == [[5]]
+        history.run("verify_migrations", "blog")
+        assert "Nothing to rewind" in rewind(history, migrate=True)
+    history.lose("blog.0002")
+    rewind(history)
+    assert history.columns("blog_thing") == ["id", "name"]
+
+
+@pytest.mark.parametrize(
+    ("applied", "file", "columns"),
+    [
+        pytest.param(ADD_EXTRA, "", [], id="nothing now"),
+        pytest.param(ADD_EXTRA, ADD_EXTRA.replace("extra", "y"), ["y"], id="another"),
+        pytest.param(
+            ADD_EXTRA + '\nmigrations.RenameField("thing", "name", "title"),',
+            ADD_EXTRA,
+            ["extra"],
+            id="more then",
+        ),
+        pytest.param(foreign_key("shop.Thing"), ADD_EXTRA, ["extra"], id="foreign key"),
+        pytest.param(
+            foreign_key("shop.Thing") + '\nmigrations.RunSQL("SELECT 1", ""),',
+            ADD_EXTRA,
+            ["extra"],
+            id="nobody can tell",
+        ),
+    ],
+)
+def test_what_does_something_else_now_goes_with_the_gone_app(
+    history: History, applied: str, file: str, columns: list[str]
+) -> None:
+    """As it was applied: as with an app that is here, Django reverses dependants."""
+    switch(history, True, applied)
+    history.migrate()
+    switch(history, False, file)
+    output = rewind(history, migrate=True)
+    assert "blog.0002 was edited after it was applied: reversed as it" in output
+    assert "shop_thing" not in history.tables()
+    assert sorted(history.columns("blog_thing")) == sorted(["id", "name", *columns])
+    assert history.recorded() == ["blog.0001", "blog.0002"]
+    history.run("verify_migrations")
+
+
+def test_after_the_gone_app_was_reversed_alone_no_other_code_runs(
+    history: History,
+) -> None:
+    """The stored code depends on what is gone: its file counts if it does the same."""
+    switch(history, True)
+    history.migrate()
+    switch(history, False, ADD_EXTRA.replace("extra", "y"))
+    history.migrate("shop", "zero")
+    assert (
+        "blog.0002: it depends on shop.0001, which cannot be loaded. Check out the "
+        "code that has its file, and reverse it there. 'manage.py migrate blog NAME "
+        "--from-file' reverses what its file does now, which was edited."
+    ) in refusal(history, "blog", "0001")
+    switch(history, False)
+    output = history.migrate("blog", "0001")
+    assert "its file is used, since its stored code depends on shop.0001, which" in (
+        output
+    )
+    assert history.columns("blog_thing") == ["id", "name"]

@@ -192,15 +192,7 @@ def _are_as_applied(
         for key in keys
     ):
         return True
-    operations = [o for key in keys for o in files.disk_migrations[key].operations]
-    as_one = likeness.as_one(ghosts.loaded[squash], operations)
-    before = ghosts.files.project_state(
-        min(keys, key=partial(_depth, files)), at_end=False
-    )
-    is_same = likeness.make_the_same_schema(
-        ghosts.loaded[squash], as_one, before, connection
-    )
-    return bool(is_same)
+    return bool(likeness.make_together(keys, ghosts.loaded[squash], files, connection))
 
 
 def _is_as_stored(code: MigrationCode, file: Migration) -> bool:

@@ -94,6 +94,9 @@ def _choose_edited(
     elif key in files.graph.nodes and (first := unapplied_parents(files, key)):
         chosen.to_apply_again.add(key)
         chosen.reasons[key] = f"its file depends on {_names(first)}, not applied"
+    elif key in ghosts.applied_as_squash:
+        # Nobody edited anything; see _originals_of_something_else().
+        return
     elif key in files.graph.nodes and not ghosts.statuses[key].faked:
         is_same = None
         if key in ghosts.loaded:
@@ -173,6 +176,7 @@ def _squashes_of_something_else(
     connection: BaseDatabaseWrapper, ghosts: Ghosts
 ) -> Iterator[tuple[Key, str]]:
     """A squash goes by names, and another branch may have applied others by these."""
+    yield from _originals_of_something_else(connection, ghosts)
     files = ghosts.files
     for squash, migration in files.replacements.items():
         if squash not in files.graph.nodes:
@@ -188,6 +192,25 @@ def _squashes_of_something_else(
                 "{}.{} makes another schema than what was applied by the names that "
                 "it replaces. It is left alone. Check out the code that was applied, "
                 "and reverse it there.".format(*squash),
+            )
+
+
+def _originals_of_something_else(
+    connection: BaseDatabaseWrapper, ghosts: Ghosts
+) -> Iterator[tuple[Key, str]]:
+    """A squash was applied, and the checkout has what it replaced instead."""
+    in_force = ghosts.applied_as_squash & ghosts.files.graph.nodes.keys()
+    for squash, migration in ghosts.loaded.items():
+        originals = {(app_label, name) for app_label, name in migration.replaces}
+        if not originals or not originals <= in_force:
+            continue
+        is_same = likeness.make_together(originals, migration, ghosts.files, connection)
+        if is_same is False:
+            yield (
+                squash,
+                "{}.{} was applied, and makes another schema than the files of what it "
+                "replaced. It is left alone. Check out the code that was applied, and "
+                "reverse it there.".format(*squash),
             )
 
 

@@ -11,7 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
 from django.db.migrations.loader import MigrationLoader
 
-from . import importer, journal, planning, signing, source, store
+from . import importer, journal, likeness, planning, signing, source, store
 from .exceptions import NotTrusted, Problem, Unreachable, of_leftover
 from .history import StoredHistory
 from .journal import Entry
@@ -59,6 +59,8 @@ class Ghosts:
         self.loaded: dict[Key, Migration] = {}
         # Names that a squashed migration replaced → that one, whose code ran for them.
         self.applied_by: dict[Key, Key] = {}
+        # Names of the same kind that have their files here.
+        self.applied_as_squash: set[Key] = set()
         self.unreachable: dict[Key, Unreachable] = {}
         # Of the unreachable; None where nobody knows.
         self.dependencies: dict[Key, Collection[Key] | None] = {}
@@ -112,19 +114,6 @@ class Ghosts:
             for dependency in self.files.disk_migrations[key].dependencies:
                 if dependency in alone:
                     self._after[key] = alone[dependency]
-
-    def use_files_apart_from_gone_apps(self) -> None:
-        """Nothing of an installed app goes with one that is gone: it could not return.
-
-        Where the file no longer depends on it, the file counts.
-        """
-        for key, migration in list(self.loaded.items()):
-            if key in self.files.disk_migrations and any(
-                self._is_uninstalled(app_label)
-                for app_label, _ in migration.dependencies
-            ):
-                del self.loaded[key]
-                self.files_instead[key] = "it depended on an app that is gone."
 
     def use_originals(self) -> None:
         """Not a squashed migration that is gone, where all that it replaced is here."""
@@ -275,8 +264,11 @@ class Ghosts:
             migration = importer.load(code)
             self._check_operations(code, migration)
             self._add(migration)
-            if migration.name != key[1] and self.statuses[key].is_ghost:
-                self.applied_by[key] = (code.app_label, migration.name)
+            if migration.name != key[1]:
+                if self.statuses[key].is_ghost:
+                    self.applied_by[key] = (code.app_label, migration.name)
+                else:
+                    self.applied_as_squash.add(key)
         except NotTrusted as reason:
             self._add_unreachable(key, reason, code)
         except Unreachable as reason:
@@ -342,8 +334,11 @@ class Ghosts:
     def _drop_those_that_lack_a_dependency(self) -> None:
         lost = planning.missing_dependencies(self.loaded, self._is_on_disk)
         for key, (app_label, name) in lost.items():
-            if key in self.files.disk_migrations and (
-                self.edited is not Edited.FROM_STORED
+            file = self.files.disk_migrations.get(key)
+            if (
+                file is not None
+                and self.edited is not Edited.FROM_STORED
+                and likeness.do_the_same(self.loaded[key], file)
             ):
                 del self.loaded[key]
                 self.files_instead[key] = (

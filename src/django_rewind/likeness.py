@@ -14,12 +14,14 @@ from typing import Any
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration, RunPython, SeparateDatabaseAndState
+from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ModelState, ProjectState
 from django.db.models.options import normalize_together
 from django.utils.functional import Promise
 
 from . import naming
+from .models import Key
 
 # Of fields: what no database knows of.
 NOT_IN_SCHEMA = {
@@ -61,6 +63,16 @@ def as_one(migration: Migration, operations: list[Operation]) -> Migration:
     body = {"operations": operations}
     one: type[Migration] = type("Migration", (Migration,), body)
     return one(migration.name, migration.app_label)
+
+
+def make_together(
+    keys: Iterable[Key], squash: Migration, files: MigrationLoader, connection: Any
+) -> bool | None:
+    """Whether files make the schema of the squashed migration that replaced them."""
+    ordered = sorted(keys, key=lambda key: len(files.graph.forwards_plan(key)))
+    operations = [o for key in ordered for o in files.disk_migrations[key].operations]
+    before = files.project_state(ordered[0], at_end=False)
+    return make_the_same_schema(squash, as_one(squash, operations), before, connection)
 
 
 def make_the_same_schema(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import django
 from django.apps import apps
@@ -42,6 +42,8 @@ from .status import File, Status
 from .terminal import manage, on_one_line, quoted
 
 EDITED = "was edited after it was applied"
+
+Result = TypeVar("Result")
 
 
 class Rollback(NamedTuple):
@@ -140,7 +142,6 @@ def prepare_each(
     statuses = status.read(connection)
     files = targets.load_files(connection)
     ghosts = Ghosts(connection, statuses, files, fake=fake)
-    ghosts.use_files_apart_from_gone_apps()
     chosen = choose(ghosts)
     reasons = dict(chosen)
     rollback = _plan_for_each(connection, ghosts, reasons, fake=fake)
@@ -218,57 +219,82 @@ def _plan_for_target(
     fake: bool,
     as_applied: bool,
 ) -> Rollback:
-    name = None if target[1] == ZERO else target[1]
-    with fitting_the_files():
-        stored, runner = _start(connection, ghosts)
-        if (
-            name is not None
-            and django.VERSION < (4, 0)
-            and target not in runner.loader.graph
-        ):
-            # Later ones plan without replacements then.
-            ghosts.use_originals()
-            stored, runner = _start(connection, ghosts)
-            if target not in runner.loader.graph:
-                raise RewindError(
-                    f"{target[0]}.{name} was replaced by a squashed migration. Go back "
-                    "to that one, or to before it."
-                )
-    # What another branch applied may stand beside the target in the graph; it was
-    # recorded after the target all the same.
-    if target in runner.loader.graph:
-        needed = runner.loader.graph.forwards_plan(target)
-        ghosts.let_come_after(target, after_target.difference(needed))
-        stored = ghosts.history()
-    with fitting_the_files(), history.using(stored):
-        runner.loader.build_graph()
-        plan = [m for m, _ in runner.migration_plan([(target[0], name)])]
-    if as_applied or any(isinstance(migration, StoredMigration) for migration in plan):
-        steps = [planning.key_of(migration) for migration in plan]
-        _, stored = _in_order_of_application(connection, ghosts, runner, steps)
-        with fitting_the_files(), history.using(stored):
-            runner = executor.MigrationExecutor(connection)
-            plan = [m for m, _ in runner.migration_plan([(target[0], name)])]
+    def plan_backward() -> tuple[
+        StoredHistory, executor.MigrationExecutor, list[Migration]
+    ]:
+        stored, runner, plan = _as_files_say(connection, target, ghosts, after_target)
+        if as_applied or any(isinstance(m, StoredMigration) for m in plan):
+            steps = [planning.key_of(migration) for migration in plan]
+            _, stored = _in_order_of_application(connection, ghosts, runner, steps)
+            with history.using(stored):
+                runner = executor.MigrationExecutor(connection)
+                plan = _backward(runner, target)
+        return stored, runner, plan
+
+    stored, runner, plan = _fitted(ghosts, plan_backward)
     reasons = dict.fromkeys(after_target, f"after {target[0]}.{target[1]}")
     return _rollback(
         ghosts, stored, runner, plan, reasons, fake=fake, as_applied=as_applied
     )
 
 
+def _as_files_say(
+    connection: BaseDatabaseWrapper,
+    target: Key,
+    ghosts: Ghosts,
+    after_target: set[Key],
+) -> tuple[StoredHistory, executor.MigrationExecutor, list[Migration]]:
+    """In the order of the graph of files, ghosts among them."""
+    stored, runner = _start(connection, ghosts)
+    if (
+        target[1] != ZERO
+        and django.VERSION < (4, 0)
+        and target not in runner.loader.graph
+    ):
+        # Later ones plan without replacements then.
+        ghosts.use_originals()
+        stored, runner = _start(connection, ghosts)
+        if target not in runner.loader.graph:
+            raise RewindError(
+                f"{target[0]}.{target[1]} was replaced by a squashed migration. Go "
+                "back to that one, or to before it."
+            )
+    # What another branch applied may stand beside the target in the graph; it was
+    # recorded after the target all the same.
+    if target in runner.loader.graph:
+        needed = runner.loader.graph.forwards_plan(target)
+        ghosts.let_come_after(target, after_target.difference(needed))
+        stored = ghosts.history()
+    with history.using(stored):
+        runner.loader.build_graph()
+        return stored, runner, _backward(runner, target)
+
+
+def _backward(runner: executor.MigrationExecutor, target: Key) -> list[Migration]:
+    name = None if target[1] == ZERO else target[1]
+    return [m for m, _ in runner.migration_plan([(target[0], name)])]
+
+
 def _start(
     connection: BaseDatabaseWrapper, ghosts: Ghosts
 ) -> tuple[StoredHistory, executor.MigrationExecutor]:
     stored = ghosts.history()
-    try:
-        with history.using(stored):
-            return stored, executor.MigrationExecutor(connection)
-    except CircularDependencyError:
-        # As whole ones, the squashed migrations of two apps may need each other,
-        # where what they replaced does not.
-        ghosts.use_originals()
-        stored = ghosts.history()
-        with history.using(stored):
-            return stored, executor.MigrationExecutor(connection)
+    with history.using(stored):
+        return stored, executor.MigrationExecutor(connection)
+
+
+def _fitted(ghosts: Ghosts, attempt: Callable[[], Result]) -> Result:
+    """In a circle, try again with what squashed migrations that are gone replaced.
+
+    Those of two apps may need each other, where what they replaced does not. And what
+    stays may need one of which a part is reversed.
+    """
+    with fitting_the_files():
+        try:
+            return attempt()
+        except CircularDependencyError:
+            ghosts.use_originals()
+            return attempt()
 
 
 def _plan_for_each(
@@ -279,9 +305,9 @@ def _plan_for_each(
     fake: bool,
 ) -> Rollback:
     """Adds to `reasons` what cannot stay if the others go."""
-    while True:
-        with fitting_the_files():
-            stored, runner = _start(connection, ghosts)
+
+    def order_them() -> tuple[StoredHistory, executor.MigrationExecutor, list[Key]]:
+        stored, runner = _start(connection, ghosts)
         wanted = [ghosts.applied_by.get(key, key) for key in reasons]
         steps = planning.with_dependants(
             runner.loader.graph,
@@ -289,18 +315,23 @@ def _plan_for_each(
             runner.loader.applied_migrations,
         )
         if not steps:
-            return _rollback(ghosts, stored, runner, [], reasons, fake=fake)
-        order, ordered = _in_order_of_application(
+            return stored, runner, []
+        order, stored = _in_order_of_application(
             connection, ghosts, runner, list(steps)
         )
-        with fitting_the_files(), history.using(ordered):
-            runner = executor.MigrationExecutor(connection)
-        more = {} if fake else _what_must_go_first(ghosts, runner, steps)
+        with history.using(stored):
+            return stored, executor.MigrationExecutor(connection), order
+
+    while True:
+        stored, runner, order = _fitted(ghosts, order_them)
+        if not order or fake:
+            break
+        more = _what_must_go_first(ghosts, runner, order)
         if not more:
             break
         reasons.update(more)
     plan = [runner.loader.graph.nodes[key] for key in reversed(order)]
-    return _rollback(ghosts, ordered, runner, plan, reasons, fake=fake)
+    return _rollback(ghosts, stored, runner, plan, reasons, fake=fake)
 
 
 def _nodes(runner: executor.MigrationExecutor, keys: Collection[Key]) -> Iterator[Key]:

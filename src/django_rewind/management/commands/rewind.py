@@ -345,7 +345,7 @@ class Command(DatabaseCommand):
             if plan.steps and is_reviewed and has_changed:
                 raise RewindError(
                     f"The plan for database '{connection.alias}' changed since it was "
-                    "shown. Nothing was changed in it. Run the same command again."
+                    "shown. Nothing was changed in it. Look at the new one with --plan."
                 )
             _refuse_what_was_not_shown(plan, shown)
             if shown.has_work and not plan.has_work:
