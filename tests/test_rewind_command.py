@@ -281,10 +281,10 @@ def test_a_renumbered_migration_waits_for_what_it_depends_on(history: History) -
         ),
     ],
 )
-def test_what_alters_a_table_does_not_wait_for_what_alters_it_too(
+def test_the_table_is_made_anew_beneath_what_altered_it(
     history: History, operation: str, columns: set[str]
 ) -> None:
-    """SQLite would remake the table as it was before."""
+    """SQLite does so from the state, which knows what was adopted by then."""
     history.have("users: 0001")
     history.make_ghost("users.0002_x", operation, [("users", "0001")])
     field = "models.IntegerField(null=True, unique=True)"
@@ -292,13 +292,9 @@ def test_what_alters_a_table_does_not_wait_for_what_alters_it_too(
     history.write("users.0002_other", unique, [("users", "0001")])
     history.write("users.0003_x", operation, [("users", "0002_other")])
     output = rewind(history, migrate=True)
-    assert "Unapplying users.0002_x... OK" in output
+    assert "Unapplying" not in output
     assert set(history.columns("users_thing")) == columns
-    assert sorted(history.recorded()) == [
-        "users.0001",
-        "users.0002_other",
-        "users.0003_x",
-    ]
+    assert history.recorded() == ["users.0001", "users.0003_x", "users.0002_other"]
 
 
 def test_a_renamed_chain_is_adopted_as_a_whole(history: History) -> None:

@@ -22,6 +22,7 @@ from django.db.migrations.operations import (
     AlterModelOptions,
     CreateModel,
     RemoveField,
+    RenameField,
     RunPython,
 )
 from django.db.migrations.operations.base import Operation
@@ -272,7 +273,6 @@ def _is_in_between(
         # Those that stay as they are; each of the others is looked at by itself.
         if dependant in files.applied_migrations.keys() - found.keys() - set(keys):
             staying.append((dependant, files.disk_migrations[dependant]))
-    added = {field for old in found for field in _added(ghosts.loaded[old])}
     for other in others:
         migration = files.disk_migrations.get(other) or ghosts.loaded.get(other)
         if migration is None:
@@ -284,49 +284,37 @@ def _is_in_between(
             if is_additive:
                 # What was not there when a function ran cannot have mattered to it.
                 operations = [o for o in operations if not isinstance(o, RunPython)]
-            if _collide(set(_touched(app_label, operations, added)), touched):
+            if _collide(set(_touched(app_label, operations)), touched):
                 return True
     return False
 
 
-def _added(migration: Migration) -> Iterator[Touched]:
-    for operation in migration.operations:
-        if isinstance(operation, AddField):
-            model = operation.model_name_lower
-            yield migration.app_label, model, operation.name_lower
+def _touched(app_label: str, operations: Collection[Operation]) -> Iterator[Touched]:
+    """By field where the rest of the model does not matter.
 
-
-def _touched(
-    app_label: str,
-    operations: Collection[Operation],
-    added: Collection[Touched] | None = None,
-) -> Iterator[Touched]:
-    """`added`: by what is applied already. Else to alter or remove a field touches all.
-
-    SQLite remakes tables, and would do so from a state in which that was not done. What
-    a ghost added it keeps as it is.
+    Nor to SQLite, which makes its table anew: the state from which it does knows what
+    was adopted, and what stays.
     """
     for operation in operations:
         if isinstance(operation, (AddField, AlterField, RemoveField)):
-            model = app_label, operation.model_name_lower
-            field = *model, operation.name_lower
-            is_alone = added is None or field in added
-            yield field if is_alone or isinstance(operation, AddField) else model
+            yield app_label, operation.model_name_lower, operation.name_lower
+        elif isinstance(operation, RenameField):
+            for name in (operation.old_name_lower, operation.new_name_lower):
+                yield app_label, operation.model_name_lower, name
         elif isinstance(operation, AddIndex) and _is_plain(operation.index):
             for field_name, _ in operation.index.fields_orders:
                 yield app_label, operation.model_name_lower, field_name.lower()
-        elif isinstance(operation, (AlterModelManagers, AlterModelOptions)):
-            # The database knows nothing of them.
-            continue
-        elif name := getattr(operation, "model_name", None):
-            yield app_label, str(name).lower()
-        elif name := getattr(operation, "name", None):
-            yield app_label, str(name).lower()
-            if new_name := getattr(operation, "new_name", None):
-                yield app_label, str(new_name).lower()
-        else:
-            # RunPython, RunSQL and those that contain others.
-            yield ()
+        elif not isinstance(operation, (AlterModelManagers, AlterModelOptions)):
+            # The database knows nothing of those.
+            yield _model_touched(app_label, operation)
+
+
+def _model_touched(app_label: str, operation: Operation) -> Touched:
+    """Anything by RunPython, RunSQL, RenameModel and those that contain others."""
+    for attribute in ("model_name", "name"):
+        if name := getattr(operation, attribute, None):
+            return app_label, str(name).lower()
+    return ()
 
 
 def _is_plain(index: Index) -> bool:

@@ -156,10 +156,13 @@ def apply_first(plan: Plan, keys: Sequence[Key], output: Output, tally: Tally) -
     Not by `migrate`, for which records under old names are inconsistent. With an
     earlier one it may have come already. Raises Stopped if one fails.
     """
-    runner = MigrationExecutor(plan.connection)
+    runner: Any = MigrationExecutor(plan.connection)
     applied = runner.loader.applied_migrations
     steps = _plan_forwards(runner, [key for key in keys if key not in applied])
     if steps:
+        # The database has what they do; for the state, they are applied.
+        for name in (n for adopted in plan.adoptions for n in adopted.names):
+            applied[name] = runner.loader.graph.nodes[name]
         _run(runner, steps, output, tally, fake=False)
 
 
