@@ -536,6 +536,32 @@ def test_what_a_generated_column_is_made_from_may_be_renamed(history: History) -
 
 
 @pytest.mark.skipif(django.VERSION < (5, 0), reason="has no GeneratedField")
+@pytest.mark.parametrize("in_another", [False, True])
+def test_its_table_is_made_anew_as_it_was_before_the_renaming(
+    history: History, in_another: bool
+) -> None:
+    """Of what it is made, the state would not know otherwise."""
+    history.have("users: 0001")
+    number = 'migrations.AddField("thing", "n", models.IntegerField(default=1)),'
+    history.write("users.0002_n", number, [("users", "0001")])
+    unique = 'migrations.AddField("thing", "u", models.IntegerField({})),'
+    unique = unique.format("null=True, unique=True")
+    twice = TWICE.format(False).replace('"id"', '"n"')
+    twice += "" if in_another else unique
+    history.make_ghost("users.0003_twice", twice, [("users", "0002_n")])
+    if in_another:
+        history.make_ghost("users.0004_u", unique, [("users", "0002_n")])
+    rename = 'migrations.RenameField("thing", "n", "number"),'
+    history.write("users.0003_rename", rename, [("users", "0002_n")])
+    history.migrate()
+    history.sql("INSERT INTO users_thing (id, name, number) VALUES (3, 'a', 2)")
+    history.run("rewind", interactive=False, migrate=True)
+    assert history.columns("users_thing") == ["id", "name", "number"]
+    assert [*map(list, history.sql("SELECT number FROM users_thing"))] == [[2]]
+    assert "Nothing to rewind" in history.run("rewind", interactive=False)
+
+
+@pytest.mark.skipif(django.VERSION < (5, 0), reason="has no GeneratedField")
 def test_it_goes_where_the_files_make_it_themselves(history: History) -> None:
     """And take it away first."""
     history.have("users: 0001")

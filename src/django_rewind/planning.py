@@ -28,6 +28,7 @@ from django.db.migrations.operations import (
 )
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ModelState, ProjectState
+from django.db.models import Model
 from django.db.models.options import normalize_together
 
 from . import naming
@@ -176,6 +177,51 @@ def _lacks_models(model: ModelState, state: ProjectState) -> bool:
         if key not in state.models and key[0] not in state.real_apps:
             return True
     return False
+
+
+def remakes_what_cannot_be_generated(
+    migration: Migration, state: ProjectState, steps: Collection[Migration]
+) -> bool:
+    """Whether a field that it adds is made of one that its model lacks after it.
+
+    Of no matter if nothing but such fields goes: SQLite drops them as they are.
+    """
+    for operation in _generated(migration):
+        key = migration.app_label, operation.model_name_lower
+        model = state.models.get(key)
+        field: Any = model and model.fields.get(operation.name)
+        if model and field:
+            made_of = _fields_in(field.expression)
+            if not made_of <= model.fields.keys() and _alters_table(steps, key):
+                return True
+    return False
+
+
+def _alters_table(steps: Collection[Migration], key: Key) -> bool:
+    return any(
+        getattr(operation, "model_name_lower", None) == key[1]
+        and operation not in _generated(step)
+        for step in steps
+        if step.app_label == key[0]
+        for operation in database_operations(step.operations)
+    )
+
+
+def _generated(migration: Migration) -> list[AddField]:
+    if getattr(migration, "is_faked", False):
+        return []
+    return [
+        operation
+        for operation in database_operations(migration.operations)
+        if isinstance(operation, AddField)
+        and getattr(operation.field, "generated", False)
+    ]
+
+
+def _fields_in(expression: Any) -> set[str]:
+    any_model: Any = Model
+    names = {names[0] for names in any_model._get_expr_references(expression)}
+    return names - {"pk"}
 
 
 def inherits(migration: Migration) -> bool:

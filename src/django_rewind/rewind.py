@@ -403,6 +403,9 @@ def _first_that_does_not_fit(
     runner: executor.MigrationExecutor, steps: Collection[Key]
 ) -> Key | None:
     state = ProjectState(real_apps=runner.loader.unmigrated_apps)
+    nodes = runner.loader.graph.nodes
+    is_remaking = runner.connection.vendor == "sqlite"
+    remade = [nodes[key] for key in steps] if is_remaking else []
     for migration in planning.applied(runner):
         key = planning.key_of(migration)
         try:
@@ -413,8 +416,9 @@ def _first_that_does_not_fit(
             ):
                 return key
             migration.mutate_state(state, preserve=False)
-            if key in steps and planning.refers_to_what_is_not_there(
-                state, migration.app_label
+            if key in steps and (
+                planning.refers_to_what_is_not_there(state, migration.app_label)
+                or planning.remakes_what_cannot_be_generated(migration, state, remade)
             ):
                 return key
         except (KeyError, ValueError, FieldDoesNotExist):
