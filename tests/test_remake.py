@@ -9,7 +9,8 @@ import pytest
 from django.core.management import CommandError
 from django.db import connection
 
-from tests.history import History
+from tests.history import CREATE, History
+from tests.schemas import schema_of
 
 pytestmark = pytest.mark.only("sqlite")
 
@@ -632,3 +633,61 @@ def test_a_rollback_keeps_what_another_ghost_made(
     assert history.recorded() == ["users.0001", "users.0002_g"]
     ((sql,),) = history.sql("SELECT sql FROM sqlite_master WHERE name = 'users_thing'")
     assert ("varchar(50)" in sql, "constraint_g" in sql) == (True, True)
+
+
+MARK = """
+migrations.CreateModel("Mark", [
+    ("id", models.BigAutoField(primary_key=True)),
+    ("thing", models.ForeignKey("users.Thing", models.CASCADE, related_name="+")),
+    ("tag", models.ForeignKey("users.Tag", models.CASCADE, related_name="+")),
+    ("n", models.IntegerField()),
+], options={"unique_together": {("thing", "n")}}),
+"""
+
+
+def test_an_index_is_not_made_of_columns_that_have_another_name(
+    history: History,
+) -> None:
+    """SQLite would take them for texts, and allow one row only."""
+    tags = 'migrations.AddField("thing", "tags", models.ManyToManyField("users.Tag")),'
+    history.have("users: 0001")
+    history.write(
+        "users.0002_tags", CREATE.replace("Thing", "Tag") + tags, [("users", "0001")]
+    )
+    history.make_ghost("users.0003_mark", MARK, [("users", "0002_tags")])
+    rename = 'migrations.RenameModel("Tag", "Label"),'
+    history.write("users.0003_label", rename, [("users", "0002_tags")])
+    history.migrate()
+    history.sql("INSERT INTO users_thing (id, name) VALUES (1, 'a')")
+    history.sql("INSERT INTO users_label (id, name) VALUES (1, 'a'), (2, 'b')")
+    history.sql(
+        "INSERT INTO users_thing_tags (thing_id, label_id) VALUES (1, 1), (1, 2)"
+    )
+    history.sql("DELETE FROM users_thing_tags")
+    history.run("rewind", interactive=False, migrate=True)
+    history.migrate(database="other")
+    assert schema_of("default") == schema_of("other")
+
+
+def test_an_index_of_a_ghost_gets_the_new_names_of_its_columns(
+    history: History,
+) -> None:
+    owner = 'models.ForeignKey("users.Thing", models.CASCADE, null=True)'
+    history.have("users: 0001")
+    history.write(
+        "users.0002_owner",
+        f'migrations.AddField("thing", "owner", {owner}),',
+        [("users", "0001")],
+    )
+    together = 'migrations.AlterUniqueTogether("thing", {("owner", "name")}),'
+    history.make_ghost("users.0003_g", together, [("users", "0002_owner")])
+    rename = 'migrations.RenameField("thing", "owner", "boss"),'
+    history.write("users.0003_boss", rename, [("users", "0002_owner")])
+    history.migrate()
+    constraints = connection.introspection.get_constraints
+    with connection.cursor() as cursor:
+        found = constraints(cursor, "users_thing").values()
+    assert ["boss_id", "name"] in [one["columns"] for one in found if one["unique"]]
+    history.run("rewind", interactive=False, migrate=True)
+    history.migrate(database="other")
+    assert schema_of("default") == schema_of("other")

@@ -46,6 +46,11 @@ def read(create_table: str) -> list[Definition]:
     return [_definition(part) for part in _parts(create_table) if part]
 
 
+def mentioned(sql: str) -> frozenset[str]:
+    """Each name in any SQL, in lower case."""
+    return _mentioned(TOKEN.findall(sql))
+
+
 def take_apart(generated: str) -> Generated:
     """What comes after the name of a generated column."""
     tokens = TOKEN.findall(generated)

@@ -177,10 +177,14 @@ class Kept:
             # Without a look at each table and index that there is.
             cursor.execute(f"PRAGMA index_list({self._quoted(self._table)})")
             present = {row[1] for row in cursor.fetchall()}
+        lost = {name: self._indexes[name] for name in self._indexes.keys() - present}
+        removed = {_column(self._deleted)} if self._deleted else set()
         return [
-            self._indexes[name]
-            for name in sorted(self._indexes.keys() - present)
-            if self._is_index_of_ghost(name, self._indexes[name])
+            self._as_renamed(sql)
+            for name, sql in sorted(lost.items())
+            # SQLite takes the name of a column that is not there for a text.
+            if removed.isdisjoint(definitions.mentioned(sql))
+            and self._is_index_of_ghost(name, sql)
         ]
 
     @cached_property
@@ -286,7 +290,24 @@ class Kept:
         if any(_is_named(name, text) for text in texts):
             return True
         # Under names of Django, it is in a state that knows it.
-        return any(_made_together(text, sql) for text in self._texts(known=False))
+        return any(_made_together(text, sql) for text in self._texts(known=False)) and (
+            _columns_of_index(self._as_renamed(sql)) not in self._indexed
+        )
+
+    @property
+    def _indexed(self) -> list[list[str]]:
+        """By Django too, under another name, once the table is remade."""
+        with self._connection.cursor() as cursor:
+            constraints = self._connection.introspection.get_constraints(
+                cursor, self._table
+            )
+        return [found["columns"] for found in constraints.values() if found["index"]]
+
+    def _as_renamed(self, sql: str) -> str:
+        for old, new in self._altered:
+            if old.column and new.column:
+                sql = sql.replace(self._quoted(old.column), self._quoted(new.column))
+        return sql
 
     def _quoted(self, name: str) -> str:
         return str(self._connection.ops.quote_name(name))
@@ -399,9 +420,13 @@ def _files(app_label: str) -> Iterator[str]:
 
 def _made_together(code: str, sql: str) -> bool:
     """By unique_together or index_together, whose indexes are named by Django."""
-    columns = re.findall('"([^"]+)"', sql.partition("(")[2])
+    columns = _columns_of_index(sql)
     return (
         len(columns) > 1
         and bool(re.search("(?i)(unique|index)_?together", code))
-        and all(re.sub("_id$", "", column) in code for column in columns)
+        and all(_is_named(re.sub("_id$", "", column), code) for column in columns)
     )
+
+
+def _columns_of_index(sql: str) -> list[str]:
+    return re.findall('"([^"]+)"', sql.partition("(")[2])
