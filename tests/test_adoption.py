@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+from django import VERSION
 
 from tests.history import CREATE, History
 from tests.schemas import schema_of
@@ -48,9 +49,9 @@ def assert_is_as_fresh(history: History) -> None:
     assert set(history.recorded()) == set(history.recorded(alias="other"))
 
 
-def write_chain(history: History, *operations: str) -> list[str]:
+def write_chain(history: History, *operations: str, first: str = WIDE) -> list[str]:
     """users.0002, 0003 and so on, of what is to be done to the model of 0001."""
-    history.write("users.0001", WIDE)
+    history.write("users.0001", first)
     before, names = "0001", []
     for number, operation in enumerate(operations, 2):
         words = re.findall(r"\w+", operation)
@@ -120,4 +121,98 @@ def test_what_touches_the_same_field_is_in_between(
     change_branch(history, names, other, RENAME)
     assert actions(history) == [("reverse", names[0])]
     rewind(history)
+    assert_is_as_fresh(history)
+
+
+AUTHOR = CREATE.replace("Thing", "Author")
+UNIQUE = """migrations.AddConstraint(
+    "thing", models.UniqueConstraint(fields=["old"], name="constraint_o")
+),"""
+REFERS = 'models.ForeignKey("users.Author", models.CASCADE, null=True)'
+
+
+POST = f"""migrations.CreateModel("Post", [
+    ("id", models.BigAutoField(primary_key=True)), ("author", {REFERS})
+]),"""
+TO_CODE = f"""migrations.AddField("thing", "author",
+    {REFERS[:-1]}, to_field="code")
+),"""
+TWICE = """migrations.AddField("thing", "twice", models.GeneratedField(
+    expression=models.F("old") * 2, output_field=models.IntegerField(), db_persist=True
+)),"""
+RENAME_MODEL = 'migrations.RenameModel("Author", "Writer"),'
+RENAME_CODE = 'migrations.RenameField("author", "code", "key"),'
+RENAME_OLD = 'migrations.RenameField("thing", "old", "older"),'
+needs_generated = pytest.mark.skipif(VERSION < (5, 0), reason="no GeneratedField")
+
+
+@pytest.mark.parametrize(
+    ("change", "other", "is_first"),
+    [
+        (RENAME_MODEL, f'migrations.AddField("thing", "author", {REFERS}),', False),
+        (RENAME_MODEL, f'migrations.AddField("thing", "author", {REFERS}),', True),
+        (RENAME_MODEL, POST, False),
+        (RENAME_MODEL, POST, True),
+        # Reversed in one go, Django's own field would have the new name already.
+        (RENAME_CODE, TO_CODE, False),
+        pytest.param(RENAME_OLD, TWICE, False, marks=needs_generated),
+        pytest.param(RENAME_OLD, TWICE, True, marks=needs_generated),
+    ],
+)
+def test_what_another_one_refers_to_is_in_between(
+    history: History, change: str, other: str, is_first: bool
+) -> None:
+    code = '("code", models.IntegerField(unique=True))'
+    author = AUTHOR.replace("    [", f"    [{code}, ", 1)
+    both = [other, change] if is_first else [change]
+    names = write_chain(history, *both, first=WIDE + author)
+    after = [change] if is_first else [other, change]
+    history.migrate()
+    history.lose(*(f"users.{name}" for name in names))
+    write_chain(history, *after, first=WIDE + author)
+    assert {action for action, _ in actions(history)} == {"reverse"}
+    rewind(history)
+    assert_is_as_fresh(history)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (ALTER, ALTER.replace("99", "77")),
+        (
+            'migrations.AlterUniqueTogether("thing", {("name", "old")}),',
+            'migrations.AlterUniqueTogether("thing", {("id", "old")}),',
+        ),
+    ],
+)
+def test_those_that_change_places_do_not_both_stay(
+    history: History, one: str, other: str
+) -> None:
+    names = write_chain(history, one, other)
+    history.migrate()
+    history.lose(*(f"users.{name}" for name in names))
+    history.write("users.0002_one", other, [("users", "0001")])
+    history.write("users.0003_two", one, [("users", "0002_one")])
+    assert "reverse" in {action for action, _ in actions(history)}
+    rewind(history)
+    assert_is_as_fresh(history)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        'migrations.AlterUniqueTogether("thing", {("name", "old")}),',
+        UNIQUE,
+        'migrations.AlterModelTable("thing", "users_thing"),',
+        'migrations.AlterOrderWithRespectTo("thing", None),',
+    ],
+)
+def test_a_field_stays_whatever_is_done_to_the_others(
+    history: History, other: str
+) -> None:
+    names = write_chain(history, ADD_B)
+    change_branch(history, names, other, ADD_B)
+    assert [action for action, _ in actions(history)] == ["adopt"]
+    rewind(history)
+    assert [*map(tuple, history.sql("SELECT b FROM users_thing"))] == [(5,)]
     assert_is_as_fresh(history)

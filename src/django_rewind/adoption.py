@@ -17,18 +17,13 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations import (
     AddField,
     AddIndex,
-    AlterField,
     AlterModelManagers,
     AlterModelOptions,
     CreateModel,
-    RemoveField,
-    RenameField,
     RunPython,
 )
-from django.db.migrations.operations.base import Operation
-from django.db.models import Index
 
-from . import importer, likeness, source, store
+from . import importer, likeness, source, store, touched
 from .capture import capture
 from .exceptions import NotTrusted, RewindError, Unreachable
 from .ghosts import Ghosts
@@ -37,9 +32,6 @@ from .terminal import on_one_line
 
 # They neither change rows nor what others made.
 ADDITIVE = AddField, AddIndex, AlterModelManagers, AlterModelOptions, CreateModel
-
-# App, model and field; without a field all of the model, without a model anything.
-Touched = tuple[str, ...]
 
 
 class Adoption(NamedTuple):
@@ -266,60 +258,29 @@ def _is_in_between(
         return True
     needed = files.graph.forwards_plan(new)
     after = ghosts.recorded[ghosts.recorded.index(key) + 1 :]
+    # They change places with it, and so do those that are adopted like it.
     later = [k for k in after if k in needed and k not in names]
-    others = [*first, *beneath, *later]
-    staying = [(key, ghosts.loaded[key])]
+    later += [k for k in after if k in found and found[k][-1] in needed]
+    position = {one: number for number, one in enumerate(ghosts.recorded)}
+    staying = {key: ghosts.loaded[key]}
     for dependant in files.graph.backwards_plan(new):
         # Those that stay as they are; each of the others is looked at by itself.
         if dependant in files.applied_migrations.keys() - found.keys() - set(keys):
-            staying.append((dependant, files.disk_migrations[dependant]))
-    for other in others:
+            staying[dependant] = files.disk_migrations[dependant]
+    for other in [*first, *beneath, *later]:
         migration = files.disk_migrations.get(other) or ghosts.loaded.get(other)
         if migration is None:
             return True
-        touched = set(_touched(other[0], migration.operations))
+        its = list(touched.by(other[0], migration.operations))
         is_additive = all(isinstance(o, ADDITIVE) for o in migration.operations)
-        for (app_label, _), mine in staying:
+        for name, mine in staying.items():
+            if other in later and position.get(name, -1) > position[other]:
+                # It came after that already.
+                continue
             operations = mine.operations
             if is_additive:
                 # What was not there when a function ran cannot have mattered to it.
                 operations = [o for o in operations if not isinstance(o, RunPython)]
-            if _collide(set(_touched(app_label, operations)), touched):
+            if touched.collide(touched.by(name[0], operations), its):
                 return True
     return False
-
-
-def _touched(app_label: str, operations: Collection[Operation]) -> Iterator[Touched]:
-    """By field where the rest of the model does not matter.
-
-    Nor to SQLite, which makes its table anew: the state from which it does knows what
-    was adopted, and what stays.
-    """
-    for operation in operations:
-        if isinstance(operation, (AddField, AlterField, RemoveField)):
-            yield app_label, operation.model_name_lower, operation.name_lower
-        elif isinstance(operation, RenameField):
-            for name in (operation.old_name_lower, operation.new_name_lower):
-                yield app_label, operation.model_name_lower, name
-        elif isinstance(operation, AddIndex) and _is_plain(operation.index):
-            for field_name, _ in operation.index.fields_orders:
-                yield app_label, operation.model_name_lower, field_name.lower()
-        elif not isinstance(operation, (AlterModelManagers, AlterModelOptions)):
-            # The database knows nothing of those.
-            yield _model_touched(app_label, operation)
-
-
-def _model_touched(app_label: str, operation: Operation) -> Touched:
-    """Anything by RunPython, RunSQL, RenameModel and those that contain others."""
-    for attribute in ("model_name", "name"):
-        if name := getattr(operation, attribute, None):
-            return app_label, str(name).lower()
-    return ()
-
-
-def _is_plain(index: Index) -> bool:
-    return bool(index.fields) and index.condition is None and not index.include
-
-
-def _collide(one: set[Touched], other: set[Touched]) -> bool:
-    return any(a[: len(b)] == b or b[: len(a)] == a for a in one for b in other)

@@ -29,8 +29,12 @@ def named(name: str, field: Any) -> Any:
 
 def target(field: Any, model: ModelState) -> Key:
     """The key of the model to which a field of `model` points."""
-    to = field.remote_field.model
-    key: Key = resolve_relation(to, model.app_label, model.name_lower)
+    return resolve(field.remote_field.model, (model.app_label, model.name_lower))
+
+
+def resolve(to: Any, model: Key) -> Key:
+    """The key of what a relation of `model` names: "Thing", "users.Thing", "self"."""
+    key: Key = resolve_relation(to, *model)
     return key
 
 

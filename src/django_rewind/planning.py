@@ -191,7 +191,7 @@ def remakes_what_cannot_be_generated(
         model = state.models.get(key)
         field: Any = model and model.fields.get(operation.name)
         if model and field:
-            made_of = _fields_in(field.expression)
+            made_of = fields_in(field.expression)
             if not made_of <= model.fields.keys() and _alters_table(steps, key):
                 return True
     return False
@@ -218,7 +218,7 @@ def _generated(migration: Migration) -> list[AddField]:
     ]
 
 
-def _fields_in(expression: Any) -> set[str]:
+def fields_in(expression: Any) -> set[str]:
     any_model: Any = Model
     names = {names[0] for names in any_model._get_expr_references(expression)}
     return names - {"pk"}
