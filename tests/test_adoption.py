@@ -216,3 +216,26 @@ def test_a_field_stays_whatever_is_done_to_the_others(
     rewind(history)
     assert [*map(tuple, history.sql("SELECT b FROM users_thing"))] == [(5,)]
     assert_is_as_fresh(history)
+
+
+def test_what_depends_on_what_goes_by_its_file_alone_goes_too(
+    history: History,
+) -> None:
+    """And the plan that is reviewed says what that destroys."""
+    noop = "migrations.RunPython.noop"
+    run = f"migrations.RunPython({noop}, {noop}),"
+    history.write("users.0001", WIDE)
+    history.write("users.b", ADD_B, [("users", "0001")])
+    history.write("users.n", run, [("users", "b")])
+    history.write("users.change", ALTER, [("users", "n")])
+    history.migrate()
+    history.sql("INSERT INTO users_thing (id, name, old, b) VALUES (1, 'n', 2, 5)")
+    history.lose("users.n")
+    history.write("users.change", ALTER, [("users", "0001")])
+    history.write("users.b", ADD_B, [("users", "change")])
+    output = history.run("rewind", plan=True, format="json", migrate=True)
+    found = {step["migration_name"]: step for step in json.loads(output)["steps"]}
+    assert found.keys() == {"b", "n", "change"}
+    assert "users_thing.b: 1 value" in str(found["b"]["destroys"])
+    rewind(history)
+    assert_is_as_fresh(history)

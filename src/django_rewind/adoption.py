@@ -70,12 +70,16 @@ class Adoption(NamedTuple):
 
 
 def find(
-    connection: BaseDatabaseWrapper, ghosts: Ghosts, keys: Collection[Key]
+    connection: BaseDatabaseWrapper,
+    ghosts: Ghosts,
+    keys: Collection[Key],
+    never: Collection[Key] = (),
 ) -> list[Adoption]:
     """The ghosts among `keys` that do what a file does that is not applied.
 
     And those whose own files do, but depend on what is not applied, or no longer on
-    ghosts among `keys`. In the order of the files' graph.
+    ghosts among `keys`. But for those that are `never` to stay. In the order of the
+    files' graph.
     """
     files = ghosts.files
     unapplied = [
@@ -87,7 +91,7 @@ def find(
         if key in files.graph.nodes
         and (key in keys or _reversed_beneath(ghosts, keys, (), key))
     ]
-    wanted = [*filter(ghosts.has_ghost, keys), *edited]
+    wanted = [k for k in (*filter(ghosts.has_ghost, keys), *edited) if k not in never]
     codes = store.fetch(connection, wanted)
     found: dict[Key, list[Key]] = {}
     for key in wanted:

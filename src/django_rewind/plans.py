@@ -264,7 +264,19 @@ def _going_on(again: Reapplication, halves: Mapping[Key, Half]) -> Iterator[str]
         yield half.goes_on
 
 
-def _for_ghosts(connection: BaseDatabaseWrapper, request: Request) -> Plan:
+class _Prepared(NamedTuple):
+    rollback: Rollback
+    ghosts: Ghosts
+    adoptions: list[Adoption]
+    notes: list[str]
+    # What has its file, and only --migrate would reverse and apply again.
+    left: dict[Key, str]
+
+
+def _prepare(
+    connection: BaseDatabaseWrapper, request: Request, also: Mapping[Key, str]
+) -> _Prepared:
+    """`also`: what must go too, beside what is not of this checkout."""
     adoptions: list[Adoption] = []
     notes: list[str] = []
     seen: list[Ghosts] = []
@@ -280,22 +292,37 @@ def _for_ghosts(connection: BaseDatabaseWrapper, request: Request) -> Plan:
         )
         seen.append(ghosts)
         notes.extend(chosen.notes)
+        reasons = {**also, **chosen.reasons}
         if request.adopt and not request.fake:
-            found = adoption.find(connection, ghosts, chosen.reasons)
+            found = adoption.find(connection, ghosts, reasons, never=also)
             adoptions.extend(a for a in found if _is_within(a, request.app_label))
         stays = {adopted.old for adopted in adoptions}
         if not request.migrate or request.fake:
-            left.update((k, chosen.reasons[k]) for k in chosen.to_apply_again - stays)
+            left.update((k, reasons[k]) for k in chosen.to_apply_again - stays)
         stays.update(left)
-        return {k: reason for k, reason in chosen.reasons.items() if k not in stays}
+        return {k: reason for k, reason in reasons.items() if k not in stays}
 
     rollback = rewind.prepare_each(
         connection, _goal(request), choose, fake=request.fake
     )
     # Those that depend on what goes, by way of a file, go too.
     kept = adoption.without(seen[0], adoptions, rollback.keys)
+    return _Prepared(rollback, seen[0], kept, notes, left)
+
+
+def _for_ghosts(connection: BaseDatabaseWrapper, request: Request) -> Plan:
+    also: dict[Key, str] = {}
+    while True:
+        prepared = _prepare(connection, request, also)
+        rollback, ghosts, kept, notes, left = prepared
+        more = {}
+        if request.migrate and not request.fake:
+            more = _left_without_what_goes(prepared)
+        if not more:
+            break
+        also.update(more)
     if request.migrate and not request.fake:
-        _refuse_what_migrate_refuses(seen[0], rollback, kept)
+        _refuse_what_migrate_refuses(ghosts, rollback, kept)
     waiting = [_is_left(k, left[k]) for k in sorted(left) if k not in rollback.keys]
     begun = [
         one
@@ -304,7 +331,7 @@ def _for_ghosts(connection: BaseDatabaseWrapper, request: Request) -> Plan:
     ]
     mended: Sequence[Key] = ()
     if request.mended:
-        mended = _half_reversed(connection, request, seen[0], rollback)
+        mended = _half_reversed(connection, request, ghosts, rollback)
         mended += [one.key for one in begun]
         begun = []
     notes.extend(
@@ -331,6 +358,19 @@ def _half_reversed(
         and key not in rollback.keys
         and request.app_label in (None, key[0])
     ]
+
+
+def _left_without_what_goes(prepared: _Prepared) -> dict[Key, str]:
+    """What stays, and depends on what goes by its file alone, which was edited."""
+    files, gone = prepared.ghosts.files, prepared.rollback.records
+    names = {name for adopted in prepared.adoptions for name in adopted.names}
+    found = {}
+    for key in prepared.ghosts.recorded:
+        if key in files.graph.nodes and key not in gone and key not in names:
+            parents = (parent.key for parent in files.graph.node_map[key].parents)
+            if lost := sorted(gone.intersection(parents) - names):
+                found[key] = f"its file depends on {'.'.join(lost[0])}, which goes"
+    return found
 
 
 def _refuse_what_migrate_refuses(
