@@ -125,6 +125,7 @@ def test_what_touches_the_same_field_is_in_between(
 
 
 AUTHOR = CREATE.replace("Thing", "Author")
+NOOP = "migrations.RunPython(migrations.RunPython.noop, migrations.RunPython.noop),"
 UNIQUE = """migrations.AddConstraint(
     "thing", models.UniqueConstraint(fields=["old"], name="constraint_o")
 ),"""
@@ -222,11 +223,9 @@ def test_what_depends_on_what_goes_by_its_file_alone_goes_too(
     history: History,
 ) -> None:
     """And the plan that is reviewed says what that destroys."""
-    noop = "migrations.RunPython.noop"
-    run = f"migrations.RunPython({noop}, {noop}),"
     history.write("users.0001", WIDE)
     history.write("users.b", ADD_B, [("users", "0001")])
-    history.write("users.n", run, [("users", "b")])
+    history.write("users.n", NOOP, [("users", "b")])
     history.write("users.change", ALTER, [("users", "n")])
     history.migrate()
     history.sql("INSERT INTO users_thing (id, name, old, b) VALUES (1, 'n', 2, 5)")
@@ -238,4 +237,18 @@ def test_what_depends_on_what_goes_by_its_file_alone_goes_too(
     assert found.keys() == {"b", "n", "change"}
     assert "users_thing.b: 1 value" in str(found["b"]["destroys"])
     rewind(history)
+    assert_is_as_fresh(history)
+
+
+def test_a_file_that_names_the_table_anew_makes_no_columns(history: History) -> None:
+    table = 'migrations.AlterModelTable("thing", "store"),'
+    history.write("users.0001", WIDE)
+    history.write("users.table", table, [("users", "0001")])
+    history.write("users.n", NOOP, [("users", "table")])
+    history.write("users.b", ADD_B, [("users", "n")])
+    history.migrate()
+    history.lose("users.n")
+    history.write("users.b", ADD_B, [("users", "0001")])
+    history.write("users.table", table, [("users", "b")])
+    history.run("rewind", migrate=True, interactive=False, adopt=False)
     assert_is_as_fresh(history)

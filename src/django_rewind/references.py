@@ -157,27 +157,38 @@ def _makers(
     )
     found: dict[Name, Key] = {}
     for key in order:
-        before = _present(state, wanted, files.connection) if key in staying else set()
-        graph.nodes[key].mutate_state(state, preserve=False)
         if key in staying:
-            made = _present(state, wanted, files.connection) - before
+            before = _present(state, wanted, files.connection)
+            known = {(k, name) for k, m in state.models.items() for name in m.fields}
+            graph.nodes[key].mutate_state(state, preserve=False)
+            after = _present(state, wanted, files.connection)
+            made = (n for n in after.keys() - before.keys() if after[n] not in known)
             found.update(dict.fromkeys(made, key))
+        else:
+            graph.nodes[key].mutate_state(state, preserve=False)
     return found
 
 
 def _present(
     state: ProjectState, wanted: Collection[Name], connection: Any
-) -> set[Name]:
-    """Those of the names that a state has."""
+) -> dict[Name, tuple[Key, str] | None]:
+    """Those of the names that a state has; of columns, the model and its field.
+
+    By these, what was there before under another name of its table is known.
+    """
     convert = connection.introspection.identifier_converter
     tables = {table for table, _ in wanted}
-    found: set[Name] = {(table, None) for table in _tables(state, connection)}
-    for model in filter(_has_table, state.models.values()):
+    found: dict[Name, tuple[Key, str] | None] = {
+        (table, None): None for table in _tables(state, connection)
+    }
+    for key, model in state.models.items():
         table = convert(strip_quotes(naming.table(model)))
-        for name, field in model.fields.items() if table in tables else ():
-            if not field.many_to_many and (column := naming.named(name, field).column):
-                found.add((table, convert(strip_quotes(column))))
-    return found.intersection(wanted)
+        if table in tables and _has_table(model):
+            for name, field in model.fields.items():
+                column = naming.named(name, field).column
+                if column and not field.many_to_many:
+                    found[table, convert(strip_quotes(column))] = (key, name)
+    return {name: made_of for name, made_of in found.items() if name in wanted}
 
 
 def _extensions_in_the_way(
